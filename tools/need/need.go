@@ -1,0 +1,97 @@
+// Package need lets a test say what it needs of the machine: root, loop devices, a stock program.
+//
+// A test whose need is not met is skipped with that reason. TENURE_REQUIRE lists needs, separated by commas,
+// whose absence is a failure instead; continuous integration sets all of them, so that no test is skipped
+// there by accident. The words are root, loop, sanlock, lvm, qemu, cc, python.
+package need
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// unmet skips the test, or fails it if TENURE_REQUIRE names the need.
+func unmet(tb testing.TB, need, format string, args ...any) {
+	tb.Helper()
+	reason := "needs " + need + ": " + fmt.Sprintf(format, args...)
+	if slices.Contains(strings.Split(os.Getenv("TENURE_REQUIRE"), ","), need) {
+		tb.Fatal(reason + " (required by TENURE_REQUIRE)")
+	}
+	tb.Skip(reason)
+}
+
+// Root skips the test unless it runs as root.
+func Root(tb testing.TB) {
+	tb.Helper()
+	if os.Geteuid() != 0 {
+		unmet(tb, "root", "running as uid %d", os.Geteuid())
+	}
+}
+
+// Loop attaches a loop device with the given logical sector size to a new sparse file of size bytes and
+// returns the device's path. It is detached when the test ends.
+func Loop(tb testing.TB, sectorSize int, size int64) string {
+	tb.Helper()
+	if os.Geteuid() != 0 {
+		unmet(tb, "loop", "attaching a loop device needs root")
+	}
+	losetup, err := exec.LookPath("losetup")
+	if err != nil {
+		unmet(tb, "loop", "no losetup on this machine")
+	}
+	backing := filepath.Join(tb.TempDir(), "loop.img")
+	if err := os.WriteFile(backing, nil, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	if err := os.Truncate(backing, size); err != nil {
+		tb.Fatal(err)
+	}
+	out, err := exec.Command(losetup, "--find", "--show", "--direct-io=on",
+		"--sector-size", fmt.Sprint(sectorSize), backing).CombinedOutput()
+	if err != nil {
+		unmet(tb, "loop", "losetup: %v: %s", err, strings.TrimSpace(string(out)))
+	}
+	dev := strings.TrimSpace(string(out))
+	tb.Cleanup(func() {
+		if out, err := exec.Command(losetup, "--detach", dev).CombinedOutput(); err != nil {
+			tb.Errorf("detach %s: %v: %s", dev, err, out)
+		}
+	})
+	return dev
+}
+
+// Program returns the path of a stock program, looked for where Debian installs it and never in our own
+// bin. The words sanlock, wdmd, lvm, python3, cc and qemu-system-x86_64 are known.
+func Program(tb testing.TB, name string) string {
+	tb.Helper()
+	for _, dir := range []string{"/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
+		if p := filepath.Join(dir, name); exec.Command("test", "-x", p).Run() == nil {
+			return p
+		}
+	}
+	if name == "cc" || name == "python3" {
+		if p, err := exec.LookPath(name); err == nil {
+			return p
+		}
+	}
+	unmet(tb, needOf(name), "%s is not installed", name)
+	return ""
+}
+
+// needOf maps a program to the word that TENURE_REQUIRE uses for it.
+func needOf(program string) string {
+	switch {
+	case program == "wdmd":
+		return "sanlock"
+	case strings.HasPrefix(program, "qemu"):
+		return "qemu"
+	case program == "python3":
+		return "python"
+	}
+	return program
+}
