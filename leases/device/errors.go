@@ -11,12 +11,22 @@ import (
 var (
 	// ErrShort: the transfer moved fewer bytes than asked, which is how the end of a device looks.
 	ErrShort = errors.New("short transfer: beyond the end of the device")
-	// ErrMisaligned: offset, length or buffer is not a multiple of the sector size. A bug of the caller.
+	// ErrMisaligned: offset or length is not a multiple of the sector size, or the length is not positive.
+	// A bug of the caller, or a record that promises smaller sectors than the device has.
 	ErrMisaligned = errors.New("transfer is not sector aligned")
 	// ErrStuck: so many transfers of this device hang in the kernel that no more are started.
 	ErrStuck = errors.New("too many transfers hang in the kernel; check the path to the storage")
 	// ErrClosed: the device was closed.
 	ErrClosed = errors.New("device is closed")
+	// ErrReaped: the buffer of a late read was given out before.
+	ErrReaped = errors.New("the answer was reaped before")
+	// ErrReadOnly: a write to a device that was opened with Options.ReadOnly.
+	ErrReadOnly = errors.New("device was opened for reading only")
+	// ErrNotStorage: the path names neither a block device nor a regular file.
+	ErrNotStorage = errors.New("neither a block device nor a regular file")
+	// ErrNoDirectIO: the file system cannot bypass the page cache, so that other hosts would not see writes.
+	ErrNoDirectIO = errors.New("the file system has no O_DIRECT, which leases need; " +
+		"use a block device, or a file on a file system that has it")
 )
 
 // OpError says which transfer failed and how.
@@ -26,22 +36,31 @@ type OpError struct {
 	Off     int64
 	Len     int
 	Started bool  // the kernel was given the transfer: a write may be, or may yet come to be, on the disk
-	Late    *Late // not nil when a started transfer missed its deadline: reap it here
+	Late    *Late // not nil when a started transfer missed its deadline, or was given up: reap it here
 	Err     error
 }
 
-// Error prints "write /dev/sdb at 1048576+512: i/o timeout, it may still happen".
+// Error prints "write /dev/sdb at 1048576+512: timed out, it may still happen".
 func (e *OpError) Error() string {
-	if e.Timeout() {
-		if e.Started {
-			return fmt.Sprintf("%s %s at %d+%d: timed out, it may still happen", e.Op, e.Device, e.Off, e.Len)
-		}
-		return fmt.Sprintf("%s %s at %d+%d: timed out before it was started", e.Op, e.Device, e.Off, e.Len)
-	}
 	if e.Op == "open" {
 		return fmt.Sprintf("open %s: %v", e.Device, e.Err)
 	}
-	return fmt.Sprintf("%s %s at %d+%d: %v", e.Op, e.Device, e.Off, e.Len, e.Err)
+	what := "canceled"
+	switch {
+	case e.Timeout():
+		what = "timed out"
+	case !errors.Is(e.Err, context.Canceled):
+		return fmt.Sprintf("%s %s at %d+%d: %v", e.Op, e.Device, e.Off, e.Len, e.Err)
+	}
+	switch {
+	case e.Op == "settle":
+		what += ", an earlier write still hangs"
+	case e.Started:
+		what += ", it may still happen"
+	default:
+		what += " before it was started"
+	}
+	return fmt.Sprintf("%s %s at %d+%d: %s", e.Op, e.Device, e.Off, e.Len, what)
 }
 
 // Unwrap returns the cause.
@@ -54,23 +73,3 @@ func (e *OpError) Timeout() bool {
 
 // Is makes every timeout match os.ErrDeadlineExceeded.
 func (e *OpError) Is(target error) bool { return target == os.ErrDeadlineExceeded && e.Timeout() }
-
-// Late is a transfer that outlived its deadline.
-type Late struct {
-	done chan struct{}
-	buf  *Buffer // of a read; given out once by Wait
-	err  error
-}
-
-// NewLate returns a Late and the function that completes it, for implementations of Device. buf is the
-// buffer of a completed read, nil for a write; ownership goes to whoever calls Wait first.
-func NewLate() (l *Late, complete func(buf *Buffer, err error)) {
-	l = &Late{done: make(chan struct{})}
-	return l, func(buf *Buffer, err error) {
-		l.buf, l.err = buf, err
-		close(l.done)
-	}
-}
-
-// Done is closed when the kernel has answered.
-func (l *Late) Done() <-chan struct{} { return l.done }
