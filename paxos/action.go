@@ -101,5 +101,6 @@ var (
 	ErrSuperseded   = errors.New("another host is in a later round")
 	ErrNotOurs      = errors.New("the leader record is not ours any more")
 	ErrOldRound     = errors.New("the leader record has another version than the lease that was held")
+	ErrNoNumber     = errors.New("no ballot number is left for this host above those in use")
 	ErrWrongVersion = errors.New("the lease has another version than asked for")
 )
