@@ -66,6 +66,11 @@ const (
 	OrphanExists        // EUCLEAN
 	TargetDied          // ENOTTY, ESTALE: the client died meanwhile
 	Stuck               // too many transfers of this device hang in the kernel
+	IndexMagic          // RINDEX_MAGIC
+	IndexVersion        // RINDEX_VERSION
+	IndexSpace          // RINDEX_LOCKSPACE
+	IndexOffset         // RINDEX_OFFSET
+	IndexDiffer         // RINDEX_DIFF: the entry of that offset has another name
 )
 
 // Error is what every floor above the device returns: what was attempted, on what, what happened.

@@ -100,9 +100,7 @@ func (b *HostBlock) Check() error {
 		return nil
 	}
 	if sum := b.Sum(); b.Checksum != sum {
-		return &FormatError{
-			Record: "dblock", Field: "checksum", Got: uint64(b.Checksum), Want: uint64(sum), Kind: leases.BlockChecksum,
-		}
+		return wrong("dblock", "checksum", leases.BlockChecksum, b.Checksum, sum)
 	}
 	return nil
 }

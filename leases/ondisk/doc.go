@@ -1,4 +1,5 @@
-// Package ondisk reads and writes the records that hosts leave for one another, byte for byte as sanlock 3.8 does.
+// Package ondisk reads and writes the records that hosts leave for one another, byte for byte as
+// sanlock 3.8 does.
 //
 // All integers are little-endian. FORMAT.md beside this file holds every table. A decoder never fails on
 // content: it hands out what is there, so that a record can be shown and rewritten without loss; whether it

@@ -35,6 +35,10 @@ func short(record string, got, want int) error {
 	}
 }
 
+func wrong[T uint32 | uint64](record, field string, kind leases.Kind, got, want T) error {
+	return &FormatError{Record: record, Field: field, Got: uint64(got), Want: uint64(want), Kind: kind}
+}
+
 func wrongName(record, field string, kind leases.Kind, got, want leases.Name) error {
 	return &FormatError{Record: record, Field: field, GotName: got.String(), WantName: want.String(), Kind: kind}
 }

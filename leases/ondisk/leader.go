@@ -158,7 +158,7 @@ func (l *Leader) CheckPaxos(space, resource leases.Name, host uint64) error {
 		return wrongName("paxos leader", "resource_name", leases.WrongResource, l.ResourceName, resource)
 	}
 	if l.NumHosts < host {
-		return &FormatError{Record: "paxos leader", Field: "num_hosts", Got: l.NumHosts, Want: host, Kind: leases.BadNumHosts}
+		return wrong("paxos leader", "num_hosts", leases.BadNumHosts, l.NumHosts, host)
 	}
 	return l.checkSum("paxos leader")
 }
@@ -168,7 +168,7 @@ func (l *Leader) CheckPaxos(space, resource leases.Name, host uint64) error {
 func (l *Leader) CheckSane() error {
 	g := l.Geometry()
 	bad := func(field string, got, want uint64) error {
-		return &FormatError{Record: "paxos leader", Field: field, Got: got, Want: want, Kind: leases.Corrupt}
+		return wrong("paxos leader", field, leases.Corrupt, got, want)
 	}
 	switch limit := g.MaxHosts(); {
 	case limit == 0:
@@ -189,21 +189,17 @@ func (l *Leader) CheckSane() error {
 
 func (l *Leader) checkHead(record string, magic, version uint32) error {
 	if l.Magic != magic {
-		return &FormatError{Record: record, Field: "magic", Got: uint64(l.Magic), Want: uint64(magic), Kind: leases.BadMagic}
+		return wrong(record, "magic", leases.BadMagic, l.Magic, magic)
 	}
 	if l.Version>>16 != version>>16 {
-		return &FormatError{
-			Record: record, Field: "version", Got: uint64(l.Version), Want: uint64(version), Kind: leases.BadVersion,
-		}
+		return wrong(record, "version", leases.BadVersion, l.Version, version)
 	}
 	return nil
 }
 
 func (l *Leader) checkSum(record string) error {
 	if sum := l.Sum(); l.Checksum != sum {
-		return &FormatError{
-			Record: record, Field: "checksum", Got: uint64(l.Checksum), Want: uint64(sum), Kind: leases.BadChecksum,
-		}
+		return wrong(record, "checksum", leases.BadChecksum, l.Checksum, sum)
 	}
 	return nil
 }

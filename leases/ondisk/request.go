@@ -13,10 +13,11 @@ const (
 	RequestSize    = 24
 )
 
-// Request is the second sector of a resource area: a wish of another host to have the lease (spec ondisk 2.4).
+// Request is the second sector of a resource area: another host's wish to have the lease (spec ondisk 2.4).
+// It has no checksum. The undefined bytes are not kept: we write zeros.
 //
-//	0  4  magic    8  8  lver wanted, 0 = no request     20  4  undefined
-//	4  4  version  16 4  force mode: 0 none, 1 force, 2 graceful
+//	0  4  magic        8  8  lver wanted, 0 = no request                20  4  undefined
+//	4  4  version     16  4  force mode: 0 none, 1 force, 2 graceful
 type Request struct {
 	Magic, Version uint32
 	LVer           uint64
@@ -48,14 +49,10 @@ func (r *Request) Encode(sector []byte) {
 // Check tests magic and major version, in that order.
 func (r *Request) Check() error {
 	if r.Magic != RequestMagic {
-		return &FormatError{
-			Record: "request", Field: "magic", Got: uint64(r.Magic), Want: RequestMagic, Kind: leases.RequestMagic,
-		}
+		return wrong("request", "magic", leases.RequestMagic, r.Magic, RequestMagic)
 	}
 	if r.Version>>16 != RequestVersion>>16 {
-		return &FormatError{
-			Record: "request", Field: "version", Got: uint64(r.Version), Want: RequestVersion, Kind: leases.RequestVersion,
-		}
+		return wrong("request", "version", leases.RequestVersion, r.Version, RequestVersion)
 	}
 	return nil
 }
