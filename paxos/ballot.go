@@ -73,7 +73,7 @@ func newBallot(cfg BallotConfig) Ballot {
 	own.Round, own.Mbal = cfg.Round, cfg.Mbal
 	b := Ballot{cfg: cfg, block: own, bal: own.Bal, value: own.Input}
 	b.exposed = own.Bal != 0 && own.Input.SameOwner(cfg.Self)
-	if cfg.mutant == forgetVote {
+	if cfg.mutant.breaks(forgetVote) {
 		b.block.Bal, b.block.Input, b.bal, b.value = 0, Proposal{}, 0, Proposal{}
 	}
 	b.begin(write1)
@@ -101,12 +101,7 @@ func (b *Ballot) SeenMbal() uint64 { return b.seenMbal }
 // Sharers returns the other hosts whose blocks said in phase 1 that they hold the lease shared.
 func (b *Ballot) Sharers() []Sharer { return b.sharers.list() }
 
-func (b *Ballot) need() int {
-	if b.cfg.mutant == minority {
-		return 1
-	}
-	return Majority(b.cfg.Disks)
-}
+func (b *Ballot) need() int { return b.cfg.mutant.majority(b.cfg.Disks) }
 
 func (b *Ballot) begin(s ballotStep) {
 	b.step = s
@@ -140,7 +135,7 @@ func (b *Ballot) Wrote(disk int, err error) {
 		return
 	}
 	b.wrote = b.tally.good
-	if b.step == write2 && b.cfg.mutant == commitUnread {
+	if b.step == write2 && b.cfg.mutant.breaks(commitUnread) {
 		b.begin(finished)
 		return
 	}
@@ -164,13 +159,13 @@ func (b *Ballot) Saw(disk int, v View, err error) {
 // watch takes in one disk. A block that does not verify may hide a vote, so its disk does not count (stock
 // skips the block). What the other blocks of that disk say can only make us more careful, and is heard.
 func (b *Ballot) watch(disk int, v View) {
-	if v.Record.Round >= b.cfg.Round && b.cfg.mutant != deafToRecord {
+	if v.Record.Round >= b.cfg.Round && !b.cfg.mutant.breaks(deafToRecord) {
 		b.published = true
 	}
 	for i, q := range v.Blocks {
 		host := uint64(i) + 1
 		if q.Bad {
-			if b.cfg.mutant != skipBad {
+			if !b.cfg.mutant.breaks(skipBad) {
 				b.tally.spoil(disk)
 			}
 			continue
@@ -194,7 +189,7 @@ func (b *Ballot) hear(host uint64, q Block) {
 		b.sharers.add(Sharer{Host: host, Generation: q.SharedGeneration})
 	}
 	voted := q.Round == b.cfg.Round && q.Bal != 0 && q.Input.Host != 0
-	if voted && q.Bal > b.bal && b.cfg.mutant != noAdoption {
+	if voted && q.Bal > b.bal && !b.cfg.mutant.breaks(noAdoption) {
 		b.bal, b.value = q.Bal, q.Input
 	}
 }
@@ -202,7 +197,7 @@ func (b *Ballot) hear(host uint64, q Block) {
 // judge ends a phase. News that the round is over comes before everything else: it stays true whatever the
 // other disks say.
 func (b *Ballot) judge() {
-	outbid := b.seenMbal > b.cfg.Mbal && (b.step == read1 || b.cfg.mutant != deafInPhase2)
+	outbid := b.seenMbal > b.cfg.Mbal && (b.step == read1 || !b.cfg.mutant.breaks(deafInPhase2))
 	b.tally.and(b.wrote)
 	switch {
 	case b.published:
@@ -227,7 +222,7 @@ func (b *Ballot) judge() {
 // the very round that we took to be over, as a stock host does that retracts and tries again. Looking here,
 // after our block of the later round is out, settles it: either we see its new block, or it sees ours.
 func (b *Ballot) returned() bool {
-	return b.cfg.Retiring != 0 && b.retiring < b.need() && b.cfg.mutant != dropRecheck
+	return b.cfg.Retiring != 0 && b.retiring < b.need() && !b.cfg.mutant.breaks(dropRecheck)
 }
 
 func (b *Ballot) choose() {

@@ -114,6 +114,8 @@ func (c *Claim) Record() Record { return c.record }
 // Sharers returns the other hosts that held the lease shared when our ballot looked, in ascending order.
 func (c *Claim) Sharers() []Sharer { return c.sharers.list() }
 
+func (c *Claim) need() int { return c.cfg.mutant.majority(c.cfg.Disks) }
+
 func (c *Claim) expect(ok bool, call string) {
 	if !ok {
 		panic(fmt.Sprintf("paxos: %s does not answer %+v", call, c.act))
@@ -162,7 +164,7 @@ func (c *Claim) Saw(disk int, v View, err error) {
 	if !c.survey.take(disk, c.cfg.Self.Host, v, err) {
 		return
 	}
-	rec, err := c.survey.leader()
+	rec, err := c.survey.leader(c.need())
 	if err != nil {
 		c.end(err)
 		return
@@ -195,7 +197,7 @@ func (c *Claim) Answered(v Verdict) {
 	c.expect(c.act.Do == Ask, "Answered")
 	c.asked = v
 	switch {
-	case v == Gone || v == Alive && c.cfg.mutant == takeFromLiving:
+	case v == Gone || v == Alive && c.cfg.mutant.breaks(takeFromLiving):
 		c.propose()
 	case c.record.Writer != c.record.Owner.Host:
 		c.second = true

@@ -23,7 +23,9 @@ func (c *Claim) looked(rec Record) {
 		c.propose()
 	case !second:
 		c.ask()
-	case c.survey.retiring >= Majority(c.cfg.Disks) || c.cfg.mutant == trustWriter:
+	case c.cfg.mutant.breaks(trustWriter):
+		c.propose()
+	case c.survey.retiring >= c.need():
 		c.retiring = rec.Owner.Host
 		c.propose()
 	default:
@@ -90,17 +92,17 @@ func (c *Claim) restart() {
 // the record is stale: its host could begin that round only when all earlier ones were over, so we join it.
 func (c *Claim) propose() {
 	c.round = c.record.Round + 1
-	if c.cfg.mutant != stayBehind {
+	if !c.cfg.mutant.breaks(stayBehind) {
 		c.round = max(c.round, c.top)
 	}
-	c.withdrawn = c.own.Round == c.round && c.own.Released && c.cfg.mutant != reuseWithdrawn
+	c.withdrawn = c.own.Round == c.round && c.own.Released && !c.cfg.mutant.breaks(reuseWithdrawn)
 	c.vote()
 }
 
 // vote runs a ballot in the round that was picked.
 func (c *Claim) vote() {
 	mbal, ok := NextMbal(c.cfg.Self.Host, c.cfg.MaxHosts, c.mbal)
-	if c.cfg.mutant == commonNumbers {
+	if c.cfg.mutant.breaks(commonNumbers) {
 		mbal = c.mbal + 1
 	}
 	if !ok {
@@ -170,7 +172,7 @@ func (c *Claim) decided(v Proposal) {
 // ours asks for the generation too: an older incarnation's proposal, committed under our name, would be
 // free for all at once, because that incarnation is gone (spec ondisk 9.2).
 func (c *Claim) ours(v Proposal) bool {
-	if c.cfg.mutant == anyGeneration {
+	if c.cfg.mutant.breaks(anyGeneration) {
 		return v.Host == c.cfg.Self.Host
 	}
 	return v.SameOwner(c.cfg.Self)
@@ -186,7 +188,7 @@ func (c *Claim) checked(rec Record) {
 
 // publish writes the leader, unless a majority of disks already has it.
 func (c *Claim) publish() {
-	if c.step == looking && c.survey.agree(c.record) >= Majority(c.cfg.Disks) {
+	if c.step == looking && c.survey.agree(c.record) >= c.need() {
 		c.won = true
 		c.end(nil)
 		return
@@ -204,7 +206,7 @@ func (c *Claim) publish() {
 
 // committed ends the claim if the leader names us; else the lease's version has grown by one and we look again.
 func (c *Claim) committed() {
-	if c.survey.tally.count() < c.ballot.need() {
+	if c.survey.tally.count() < c.need() {
 		c.end(c.survey.tally.failed(ErrNoCommit))
 		return
 	}

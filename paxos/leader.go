@@ -8,19 +8,26 @@ package paxos
 // than "held". If the owner itself wrote one of the records the result says so: the lease then counts as
 // held until the owner clears that record, whatever its block says.
 func ResolveLeader(recs []Record, ok []bool) (Record, error) {
-	var best Record
 	n := 0
-	for d, r := range recs {
-		if !ok[d] {
-			continue
-		}
-		n++
-		if n == 1 || later(r, best) {
-			best = r
+	for d := range recs {
+		if ok[d] {
+			n++
 		}
 	}
 	if n < Majority(len(recs)) {
 		return Record{}, ErrNoRead
+	}
+	return latest(recs, ok)
+}
+
+// latest is ResolveLeader without the majority.
+func latest(recs []Record, ok []bool) (Record, error) {
+	var best Record
+	first := true
+	for d, r := range recs {
+		if ok[d] && (first || later(r, best)) {
+			best, first = r, false
+		}
 	}
 	for d, r := range recs {
 		if ok[d] && r.Round == best.Round && !r.Owner.SameOwner(best.Owner) {

@@ -39,12 +39,11 @@ func (s *survey) take(disk int, self uint64, v View, err error) (all bool) {
 	return all
 }
 
-func (s *survey) leader() (Record, error) {
-	n := s.tally.disks
-	if s.tally.count() < Majority(n) {
+func (s *survey) leader(need int) (Record, error) {
+	if s.tally.count() < need {
 		return Record{}, s.tally.failed(ErrNoRead)
 	}
-	return ResolveLeader(s.records[:n], s.tally.good[:n])
+	return latest(s.records[:s.tally.disks], s.tally.good[:])
 }
 
 // agree returns how many disks hold r's round with r's owner, not yet free.

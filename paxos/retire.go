@@ -66,9 +66,9 @@ func (r *Retire) Wrote(disk int, err error) {
 	if !r.tally.report(disk, err) {
 		return
 	}
-	enough := r.tally.count() >= Majority(r.cfg.Disks)
+	enough := r.tally.count() >= r.cfg.mutant.majority(r.cfg.Disks)
 	switch {
-	case do == WriteBlock && (enough || r.cfg.mutant == freeUnmarked):
+	case do == WriteBlock && (enough || r.cfg.mutant.breaks(freeUnmarked)):
 		r.do(Action{Do: ReadLeader})
 	case do == WriteBlock:
 		r.end(r.tally.failed(ErrNoWrite))
@@ -90,11 +90,12 @@ func (r *Retire) Saw(disk int, v View, err error) {
 	if !r.tally.report(disk, err) {
 		return
 	}
-	rec, err := ResolveLeader(r.records[:r.cfg.Disks], r.tally.good[:r.cfg.Disks])
+	if r.tally.count() < r.cfg.mutant.majority(r.cfg.Disks) {
+		r.end(r.tally.failed(ErrNoRead))
+		return
+	}
+	rec, err := latest(r.records[:r.cfg.Disks], r.tally.good[:])
 	if err != nil {
-		if r.tally.count() < Majority(r.cfg.Disks) {
-			err = r.tally.failed(ErrNoRead)
-		}
 		r.end(err)
 		return
 	}
@@ -107,7 +108,7 @@ func (r *Retire) judge(rec Record) {
 	self := r.cfg.Self
 	ours := rec.Round == r.cfg.Round && rec.Owner.SameOwner(self)
 	switch {
-	case r.cfg.mutant == freeAnyRecord:
+	case r.cfg.mutant.breaks(freeAnyRecord):
 	case rec.Writer != self.Host, ours && rec.Free():
 		r.end(nil)
 		return
