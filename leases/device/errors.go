@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // The causes an OpError can have beside an errno.
@@ -12,8 +14,9 @@ var (
 	// ErrShort: the transfer moved fewer bytes than asked, which is how the end of a device looks.
 	ErrShort = errors.New("short transfer: beyond the end of the device")
 	// ErrMisaligned: offset or length is not a multiple of the sector size, or the length is not positive.
-	// A bug of the caller, or a record that promises smaller sectors than the device has.
-	ErrMisaligned = errors.New("transfer is not sector aligned")
+	// It wraps EINVAL, which is what the kernel would say. A bug of the caller, or a record that promises
+	// smaller sectors than the device has.
+	ErrMisaligned = fmt.Errorf("transfer is not sector aligned (%w)", unix.EINVAL)
 	// ErrStuck: so many transfers of this device hang in the kernel that no more are started.
 	ErrStuck = errors.New("too many transfers hang in the kernel; check the path to the storage")
 	// ErrClosed: the device was closed.

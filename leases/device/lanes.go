@@ -32,7 +32,8 @@ func (o Options) withDefaults() Options {
 }
 
 // Driver moves whole sectors in calls that may block for ever. Lanes calls it from many goroutines, with
-// aligned offsets and buffers; it must not keep p when it has returned. Its errors are causes, for an OpError.
+// aligned offsets and buffers. It must not keep p when it has returned. Its errors are the causes in an
+// OpError.
 type Driver interface {
 	ReadSectors(off int64, p []byte) error
 	WriteSectors(off int64, p []byte) error

@@ -29,24 +29,58 @@ func NewOpener(o Options) *Opener { return &Opener{options: o} }
 
 // Open opens path, or joins those who have it open. Close gives back what this call gave.
 func (o *Opener) Open(path string) (Device, error) {
-	// A File of its own: it says what path means now, and how big that is.
-	f, err := Open(path, o.options)
+	fail := func(err error) (Device, error) { return nil, &OpError{Op: "open", Device: path, Err: err} }
+	id, err := identify(path)
 	if err != nil {
-		return nil, err
+		return fail(err)
 	}
-	h := &handle{opener: o, geometry: f.Geometry()}
+	s := o.join(id)
+	if s == nil {
+		f, err := Open(path, o.options)
+		if err != nil {
+			return nil, err
+		}
+		if s = o.add(f); s.File != f {
+			f.Close()
+		}
+	}
+	// The size may have changed since the first user opened the device.
+	g, _, err := s.driver.(*direct).describe(path)
+	if err != nil {
+		o.leave(s)
+		return fail(err)
+	}
+	return &handle{opener: o, file: s, geometry: g}, nil
+}
+
+// join counts one more user of a device that is open, and returns nil if it is not.
+func (o *Opener) join(id identity) *sharedFile {
 	o.mu.Lock()
-	i := slices.IndexFunc(o.shared, func(s *sharedFile) bool { return s.id == f.id })
-	if i < 0 {
-		h.file = &sharedFile{File: f, users: 1}
-		o.shared = append(o.shared, h.file)
-		o.mu.Unlock()
-		return h, nil
+	defer o.mu.Unlock()
+	return o.find(id)
+}
+
+// add makes f known and counts its first user, unless somebody else has opened the same device meanwhile.
+func (o *Opener) add(f *File) *sharedFile {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if s := o.find(f.id); s != nil {
+		return s
 	}
-	h.file = o.shared[i]
-	h.file.users++
-	o.mu.Unlock()
-	return h, f.Close()
+	s := &sharedFile{File: f, users: 1}
+	o.shared = append(o.shared, s)
+	return s
+}
+
+// find counts one more user of a device that is open. mu is held.
+func (o *Opener) find(id identity) *sharedFile {
+	for _, s := range o.shared {
+		if s.id == id {
+			s.users++
+			return s
+		}
+	}
+	return nil
 }
 
 // Stats returns the counters of every open device, in the order of opening, those that nobody uses any

@@ -1,8 +1,8 @@
 // Package faulty makes a device fail, stall, tear or answer late, as a script says.
 //
 // A faulty device has queues of its own in front of the device it wraps: a transfer that a rule keeps past
-// its deadline is late exactly as one that hangs in the kernel is, with the same error, the same Late, and the
-// same wait of later writes to its sectors.
+// its deadline is late exactly as one that hangs in the kernel is, with the same error, the same Late, and
+// the same wait of later writes to its sectors.
 package faulty
 
 import (

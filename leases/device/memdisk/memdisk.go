@@ -119,7 +119,8 @@ func (driver) Close() error { return nil }
 // move transfers p sector by sector. What lies beyond the end is left out.
 func (d *Disk) move(op string, off int64, p []byte) error {
 	ss := d.sector
-	if off < 0 || off%int64(ss) != 0 || len(p) == 0 || len(p)%ss != 0 || reflect.ValueOf(p).Pointer()%uintptr(ss) != 0 {
+	if off < 0 || off%int64(ss) != 0 || len(p) == 0 || len(p)%ss != 0 ||
+		reflect.ValueOf(p).Pointer()%uintptr(ss) != 0 {
 		return device.ErrMisaligned
 	}
 	n := len(p) / ss
