@@ -13,10 +13,12 @@ type BallotConfig struct {
 	// must not be forgotten, and Released stays set. Shared is written as it is here.
 	Own Block
 
-	// Retiring and RetiringRound name a host that owned a round before this one and that counts as gone
-	// only because its block said so. Host 0: none. See watch.
-	Retiring      uint64
-	RetiringRound uint64
+	// Former is the host that the round before this one belonged to, if it counts as over only because its
+	// host said so; 0 otherwise. FormerRound is that round, FormerBlocks what the host's block on each disk
+	// was when we concluded that. See returned.
+	Former       uint64
+	FormerRound  uint64
+	FormerBlocks [MaxDisks]Block
 
 	mutant mutant
 }
@@ -51,7 +53,7 @@ type Ballot struct {
 	seenMbal  uint64 // greatest of this round
 	seenRound uint64 // greatest of the blocks
 	published bool   // a leader record of this round or a later one was seen
-	retiring  int    // disks on which the retiring host's block still says so
+	still     int    // disks on which the former owner's block has not come to life again
 	exposed   bool
 	sharers   sharers
 }
@@ -110,7 +112,7 @@ func (b *Ballot) begin(s ballotStep) {
 	case write1, write2:
 		b.act = Action{Do: WriteBlock, Block: b.block}
 	case read1, read2:
-		b.retiring = 0
+		b.still = 0
 		b.act = Action{Do: Look}
 	case finished:
 		b.act = Action{Do: Done}
@@ -174,8 +176,8 @@ func (b *Ballot) watch(disk int, v View) {
 		if q.Round == b.cfg.Round {
 			b.seenMbal = max(b.seenMbal, q.Mbal)
 		}
-		if host == b.cfg.Retiring && retired(q, b.cfg.RetiringRound) {
-			b.retiring++
+		if host == b.cfg.Former && (retired(q, b.cfg.FormerRound) || q == b.cfg.FormerBlocks[disk]) {
+			b.still++
 		}
 		if b.step == read1 {
 			b.hear(host, q)
@@ -208,7 +210,7 @@ func (b *Ballot) judge() {
 		b.fail(ErrOutbid)
 	case b.tally.count() < b.need():
 		b.fail(b.tally.failed(ErrNoRead))
-	case b.step == read1 && b.returned():
+	case b.returned():
 		b.fail(ErrLostRace)
 	case b.step == read1:
 		b.choose()
@@ -218,11 +220,12 @@ func (b *Ballot) judge() {
 	}
 }
 
-// returned reports whether the host that we took to have retired no longer says so. It may be about to win
-// the very round that we took to be over, as a stock host does that retracts and tries again. Looking here,
-// after our block of the later round is out, settles it: either we see its new block, or it sees ours.
+// returned reports whether the former owner, who we concluded is done with its round, has begun a ballot
+// since. A stock host may do that: it retracts a proposal and tries again, or reads a stale leader, and may
+// win the very round that we take to be over. To look here, when our block of the later round is out, settles
+// it: either we see its new block, or its next read sees ours and it gives up.
 func (b *Ballot) returned() bool {
-	return b.cfg.Retiring != 0 && b.retiring < b.need() && !b.cfg.mutant.breaks(dropRecheck)
+	return b.cfg.Former != 0 && b.still < b.need() && !b.cfg.mutant.breaks(dropRecheck)
 }
 
 func (b *Ballot) choose() {

@@ -58,8 +58,9 @@ type Claim struct {
 	ballot    Ballot
 	round     uint64   // of the ballot
 	value     Proposal // that the ballot decided
-	retiring  uint64   // host whose released mark made the lease free, 0 = none
-	withdrawn bool     // we gave up a proposal in this very round once: it cannot become ours any more
+	former    uint64   // host whose word alone made the lease free, 0 = none
+	formers   [MaxDisks]Block
+	withdrawn bool // we gave up a proposal in this very round once: it cannot become ours any more
 
 	tries     int
 	raced     bool // the record changed under us
@@ -138,7 +139,7 @@ func (c *Claim) look() {
 func (c *Claim) end(err error) {
 	a := Action{Do: Done, Err: err}
 	if err != nil && !c.record.Free() && c.record.Owner.Host != c.cfg.Self.Host {
-		a.Owner = c.record.Owner
+		a.Owner = c.holder()
 	}
 	c.do(ended, a)
 }

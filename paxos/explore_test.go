@@ -173,57 +173,67 @@ func (a Action) tell() string {
 
 func deep() bool { return os.Getenv("TENURE_EXPLORE") == "deep" }
 
-func survive(t *testing.T, m model, limit int) {
+// survive walks a model to its end and reports how many worlds it has.
+func survive(t *testing.T, m model, limit int) int {
 	t.Helper()
 	begin := time.Now()
 	x := explore(&m, limit)
-	full := ""
-	if len(x.seen) >= limit {
-		full = " (stopped at the limit)"
-	}
-	t.Logf("%-40s %8d states %9d steps %6.1f s%s", m.name, len(x.seen), x.taken, time.Since(begin).Seconds(), full)
+	t.Logf("%8d states %9d steps %6.1f s", len(x.seen), x.taken, time.Since(begin).Seconds())
 	if x.wrong != "" {
 		path := shrink(&m, x.path)
 		t.Errorf("%s: %s\n%s", m.name, x.wrong, m.tell(path))
+	} else if len(x.seen) >= limit {
+		t.Errorf("%s: more than %d states: the walk did not end", m.name, limit)
 	}
+	return len(x.seen)
 }
 
-// sound lists the models that the unbroken rules must survive. Those without a mark are walked to the end.
+// sound lists the models that the unbroken rules must survive; each is walked to its end.
 func sound() []soundModel {
 	c := func(a, b, c int8) [worldHosts]int8 { return [worldHosts]int8{a, b, c} }
 	return []soundModel{
 		{quick, model{name: "2 hosts, 1 disk", hosts: 2, disks: 1, tries: 4,
 			limits: limits{claims: c(1, 1, 0)}}},
-		{quick, model{name: "2 hosts, 1 disk, crash", hosts: 2, disks: 1, tries: 3,
-			limits: limits{claims: c(2, 1, 0), crashes: 1, joins: 1}}},
-		{quick, model{name: "2 hosts, 1 disk, failed transfer", hosts: 2, disks: 1, tries: 3,
-			limits: limits{claims: c(2, 1, 0), faults: 1}}},
-		{quick, model{name: "2 hosts, 1 disk, late write", hosts: 2, disks: 1, tries: 3,
-			limits: limits{claims: c(2, 1, 0), lates: 1}}},
-		{quick, model{name: "2 hosts, 1 disk, bad block", hosts: 2, disks: 1, tries: 3,
-			limits: limits{claims: c(1, 2, 0), rot: 1}}},
-		{quick, model{name: "2 hosts, 1 disk, stale leader", hosts: 3, disks: 1, tries: 2,
-			setup: staleLeader, limits: limits{claims: c(2, 1, 0)}}},
 		{quick, model{name: "2 hosts, 1 disk, shared and exclusive", hosts: 2, disks: 1, tries: 3,
 			shared: [worldHosts]bool{true}, limits: limits{claims: c(1, 2, 0)}}},
 		{quick, model{name: "2 hosts, 3 disks", hosts: 2, disks: 3, tries: 2,
 			limits: limits{claims: c(1, 1, 0)}}},
+		{quick, model{name: "2 hosts, 3 disks, crash", hosts: 2, disks: 3, tries: 1,
+			limits: limits{claims: c(1, 1, 0), crashes: 1, joins: 1}}},
 		{quick, model{name: "3 hosts, 1 disk", hosts: 3, disks: 1, tries: 1,
 			limits: limits{claims: c(1, 1, 1)}}},
-		{full, model{name: "3 hosts, 1 disk, 2 tries", hosts: 3, disks: 1, tries: 2,
-			limits: limits{claims: c(1, 1, 1)}}},
-		{full, model{name: "2 hosts, 3 disks, lost disk", hosts: 2, disks: 3, tries: 2,
-			limits: limits{claims: c(1, 1, 0), losses: 1}}},
-		{full, model{name: "2 hosts, 3 disks, crash", hosts: 2, disks: 3, tries: 1,
-			limits: limits{claims: c(1, 1, 0), crashes: 1, joins: 1}}},
+		{full, model{name: "2 hosts, 1 disk, crash", hosts: 2, disks: 1, tries: 2,
+			limits: limits{claims: c(2, 1, 0), crashes: 1, joins: 1}}},
+		{full, model{name: "2 hosts, 1 disk, failed transfer", hosts: 2, disks: 1, tries: 2,
+			limits: limits{claims: c(2, 1, 0), faults: 1}}},
+		{full, model{name: "2 hosts, 1 disk, late write", hosts: 2, disks: 1, tries: 2,
+			limits: limits{claims: c(2, 1, 0), lates: 1}}},
+		{full, model{name: "2 hosts, 1 disk, bad block", hosts: 2, disks: 1, tries: 2,
+			limits: limits{claims: c(1, 2, 0), rot: 1}}},
+		{full, model{name: "2 hosts, 1 disk, stale leader", hosts: 3, disks: 1, tries: 2,
+			setup: staleLeader, limits: limits{claims: c(2, 1, 0)}}},
 		{full, model{name: "2 hosts, 2 disks, late write", hosts: 2, disks: 2, tries: 1,
 			limits: limits{claims: c(2, 1, 0), lates: 1}}},
 		{full, model{name: "2 hosts, 3 disks, failed transfer", hosts: 2, disks: 3, tries: 1,
 			limits: limits{claims: c(1, 1, 0), faults: 1}}},
-		{full, model{name: "2 hosts, 1 disk, stale leader, crash", hosts: 3, disks: 1, tries: 2,
+		{extra, model{name: "2 hosts, 1 disk, crash, 3 tries", hosts: 2, disks: 1, tries: 3,
+			limits: limits{claims: c(2, 2, 0), crashes: 1, joins: 1}}},
+		{extra, model{name: "2 hosts, 1 disk, late and failed, 3 tries", hosts: 2, disks: 1, tries: 3,
+			limits: limits{claims: c(2, 1, 0), lates: 1, faults: 1}}},
+		{extra, model{name: "2 hosts, 1 disk, shared, crash", hosts: 2, disks: 1, tries: 2,
+			shared: [worldHosts]bool{true}, limits: limits{claims: c(1, 2, 0), crashes: 1, joins: 1}}},
+		{extra, model{name: "2 hosts, 1 disk, stale leader, crash", hosts: 3, disks: 1, tries: 2,
 			setup: staleLeader, limits: limits{claims: c(2, 1, 0), crashes: 1, joins: 1}}},
-		{full, model{name: "2 hosts, 1 disk, stale leader, fault", hosts: 3, disks: 1, tries: 2,
+		{extra, model{name: "2 hosts, 1 disk, stale leader, failed transfer", hosts: 3, disks: 1, tries: 2,
 			setup: staleLeader, limits: limits{claims: c(2, 1, 0), faults: 1}}},
+		{extra, model{name: "2 hosts, 3 disks, lost disk", hosts: 2, disks: 3, tries: 2,
+			limits: limits{claims: c(1, 1, 0), losses: 1}}},
+		{extra, model{name: "2 hosts, 3 disks, late write", hosts: 2, disks: 3, tries: 1,
+			limits: limits{claims: c(2, 1, 0), lates: 1}}},
+		{extra, model{name: "3 hosts, 1 disk, 2 tries", hosts: 3, disks: 1, tries: 2,
+			limits: limits{claims: c(1, 1, 1)}}},
+		{extra, model{name: "3 hosts, 1 disk, crash", hosts: 3, disks: 1, tries: 1,
+			limits: limits{claims: c(1, 1, 1), crashes: 1, joins: 1}}},
 	}
 }
 
@@ -242,12 +252,15 @@ type soundModel struct {
 }
 
 func TestSound(t *testing.T) {
+	total, models := 0, 0
 	for _, s := range sound() {
 		t.Run(s.model.name, func(t *testing.T) {
 			if s.effort == full && testing.Short() || s.effort == extra && !deep() {
 				t.Skip("too long: see effort")
 			}
-			survive(t, s.model, 4e6)
+			total += survive(t, s.model, 2e7)
+			models++
 		})
 	}
+	t.Logf("%d models, %d states: never two owners, one value per round", models, total)
 }

@@ -11,7 +11,7 @@ func (c *Claim) looked(rec Record) {
 	c.top = max(c.top, c.survey.round, c.own.Round)
 	second := c.second && rec == c.record
 	c.second = false
-	c.record, c.retiring = rec, 0
+	c.record, c.former, c.formers = rec, 0, c.survey.owners
 	c.acquit()
 	switch self := c.cfg.Self; {
 	case c.mine():
@@ -19,21 +19,35 @@ func (c *Claim) looked(rec Record) {
 		c.publish()
 	case c.cfg.Version != 0 && c.version() != c.cfg.Version:
 		c.end(ErrWrongVersion)
-	case rec.Free(), rec.Owner.Host == self.Host && rec.Owner.Generation <= self.Generation:
+	case rec.Owner.Host == self.Host && (rec.Free() || rec.Owner.Generation <= self.Generation):
+		c.propose()
+	case rec.Free():
+		c.former = rec.Owner.Host
 		c.propose()
 	case !second:
 		c.ask()
 	case c.cfg.mutant.breaks(trustWriter):
 		c.propose()
 	case c.survey.retiring >= c.need():
-		c.retiring = rec.Owner.Host
+		c.former = rec.Owner.Host
 		c.propose()
 	default:
 		c.held()
 	}
 }
 
-func (c *Claim) ask() { c.do(asking, Action{Do: Ask, Owner: c.record.Owner}) }
+func (c *Claim) ask() { c.do(asking, Action{Do: Ask, Owner: c.holder()}) }
+
+// holder is the incarnation that may believe it owns the lease by the record. Normally that is the owner. But
+// a stock host that finds a proposal of an older incarnation of itself publishes that and takes it for its
+// own (spec ondisk 9.2): the record then says that a later incarnation of the owner wrote it.
+func (c *Claim) holder() Proposal {
+	o := c.record.Owner
+	if c.record.Writer == o.Host {
+		o.Generation = max(o.Generation, c.record.WriterGen)
+	}
+	return o
+}
 
 // version is what the lease's version must be by now: a round begins only once the one before it is decided,
 // so blocks may know better than a stale record.
@@ -58,7 +72,7 @@ func (c *Claim) held() {
 	case c.asked == Silent && c.cfg.NoWait:
 		c.end(ErrOwnerSilent)
 	case c.asked == Silent:
-		c.do(waiting, Action{Do: Pause, Why: OwnerSilent, Owner: c.record.Owner})
+		c.do(waiting, Action{Do: Pause, Why: OwnerSilent, Owner: c.holder()})
 	case c.otherWon:
 		c.end(ErrOtherWon)
 	case c.raced:
@@ -120,7 +134,7 @@ func (c *Claim) vote() {
 	c.step = balloting
 	c.ballot = newBallot(BallotConfig{
 		Self: c.cfg.Self, Round: c.round, Mbal: mbal, Disks: c.cfg.Disks, Own: own,
-		Retiring: c.retiring, RetiringRound: c.record.Round, mutant: c.cfg.mutant,
+		Former: c.former, FormerRound: c.record.Round, FormerBlocks: c.formers, mutant: c.cfg.mutant,
 	})
 	c.follow()
 }
@@ -178,6 +192,12 @@ func (c *Claim) ours(v Proposal) bool {
 	return v.SameOwner(c.cfg.Self)
 }
 
+// void reports whether a decided value is ours and yet nobody will ever own the lease by it, so that it can
+// be published as free: it was proposed by an incarnation before us, or we withdrew it.
+func (c *Claim) void(v Proposal) bool {
+	return v.Host == c.cfg.Self.Host && (!c.ours(v) || c.withdrawn)
+}
+
 func (c *Claim) checked(rec Record) {
 	if rec.Round >= c.round {
 		c.restart()
@@ -197,7 +217,7 @@ func (c *Claim) publish() {
 		Round: c.round, Owner: c.value,
 		Writer: c.cfg.Self.Host, WriterGen: c.cfg.Self.Generation, WrittenAt: c.now,
 	}
-	if c.withdrawn && c.ours(c.value) {
+	if c.void(c.value) {
 		rec.Owner.Timestamp = 0
 	}
 	c.survey = survey{tally: newTally(c.cfg.Disks)}

@@ -4,6 +4,7 @@ package paxos
 type survey struct {
 	tally   tally
 	records [MaxDisks]Record
+	owners  [MaxDisks]Block // the block of the host that the disk's record names
 
 	mbal  uint64 // greatest of all blocks, whatever their round
 	round uint64 // greatest of all blocks
@@ -31,6 +32,9 @@ func (s *survey) take(disk int, self uint64, v View, err error) (all bool) {
 		host := uint64(i) + 1
 		if host == self {
 			s.own = learn(s.own, q)
+		}
+		if host == v.Record.Owner.Host {
+			s.owners[disk] = q
 		}
 		if host == s.watched && retired(q, s.since) {
 			s.retiring++

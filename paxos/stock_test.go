@@ -32,6 +32,8 @@ const (
 	stockBallot
 )
 
+// stockTries is when we stop following a stock host that is outbid again and again. It would go on; here it
+// does nothing more.
 const stockTries = 3
 
 func newStockHost(self Proposal, maxHosts uint64, genCheck bool) stockHost {
@@ -183,7 +185,7 @@ func (s *stockHost) read(v View) {
 func (s *stockHost) retry() {
 	s.tries++
 	if s.tries == stockTries {
-		s.end(ErrOutbid)
+		s.act = Action{}
 		return
 	}
 	s.mbal += s.maxHosts

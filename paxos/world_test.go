@@ -38,6 +38,7 @@ type model struct {
 	shared       [worldHosts]bool // the host asks for shared mode
 	genCheck     bool             // stock hosts check the generation of what they win (they do not)
 	mutant       mutant
+	steady       bool // transfers of stock hosts do not fail
 	hasty        bool // the driver does not wait for late writes: a mutant of the contract with drivers
 	unordered    bool // the device lets a write overtake an earlier one of the same sector: likewise
 	limits       limits
@@ -222,7 +223,7 @@ func (w *world) transfers(m *model, h int, out []step) []step {
 				add(kLate, d)
 			}
 		}
-		if w.left.faults > 0 {
+		if w.left.faults > 0 && !(m.steady && m.stock[h]) {
 			add(kFail, d)
 		}
 	}
@@ -304,8 +305,12 @@ func (w *world) judge(m *model) {
 	}
 }
 
-// decide notes what a host takes to be decided.
-func (w *world) decide(round uint64, v Proposal) {
+// decide notes what a host takes to be decided. Stock hosts forget votes, so with them around a round may be
+// decided twice without anybody believing both.
+func (w *world) decide(m *model, round uint64, v Proposal) {
+	if slices.Contains(m.stock[:], true) {
+		return
+	}
 	if round >= worldRound {
 		panic("more rounds than the explorer remembers")
 	}
@@ -363,7 +368,7 @@ func (w *world) transfer(m *model, h, d int, k kind) {
 		s.late[d].leader, s.late[d].r = true, a.Record
 	}
 	if a.Do == WriteLeader {
-		w.decide(a.Record.Round, a.Record.Owner)
+		w.decide(m, a.Record.Round, a.Record.Owner)
 	}
 	s.done[d] = true
 	w.report(m, h, d, a, v, err)
@@ -473,7 +478,6 @@ func (w *world) finishStock(h int, err error) {
 	switch {
 	case err == nil:
 		s.mode, s.believes, s.job.Block = holding, true, c.block
-		w.decide(c.round, c.value)
 	case c.exposed:
 		s.mode = settling
 	default:
@@ -497,13 +501,13 @@ func (w *world) finishClaim(m *model, h int, err error) {
 		s.mode, s.job = idle, RetireConfig{}
 	case m.shared[h]:
 		s.mode, s.job.Shared, s.job2 = settling, true, sharing
-		w.decide(c.Round(), c.Record().Owner)
+		w.decide(m, c.Round(), c.Record().Owner)
 	case w.sharersAlive(c):
 		s.mode = settling
-		w.decide(c.Round(), c.Record().Owner)
+		w.decide(m, c.Round(), c.Record().Owner)
 	default:
 		s.mode, s.believes = holding, true
-		w.decide(c.Round(), c.Record().Owner)
+		w.decide(m, c.Round(), c.Record().Owner)
 	}
 	s.claim = Claim{}
 }
@@ -592,6 +596,9 @@ func (c *Claim) tidy() {
 	} else {
 		c.survey = survey{}
 	}
+	if c.former == 0 {
+		c.formers, c.ballot.cfg.FormerBlocks = [MaxDisks]Block{}, [MaxDisks]Block{}
+	}
 }
 
 // diskPart is everything in a world that is about one disk.
@@ -602,6 +609,7 @@ type diskPart struct {
 
 	reported, good, breported, bgood, wrote, rreported, rgood [worldHosts]bool
 	records, rrecords                                         [worldHosts]Record
+	owners, formers, bformers                                 [worldHosts]Block
 }
 
 func (w *world) part(d int, m *model) diskPart {
@@ -614,6 +622,8 @@ func (w *world) part(d int, m *model) diskPart {
 		p.wrote[h] = s.claim.ballot.wrote[d]
 		p.rreported[h], p.rgood[h] = s.retire.tally.reported[d], s.retire.tally.good[d]
 		p.records[h], p.rrecords[h] = s.claim.survey.records[d], s.retire.records[d]
+		p.owners[h], p.formers[h] = s.claim.survey.owners[d], s.claim.formers[d]
+		p.bformers[h] = s.claim.ballot.cfg.FormerBlocks[d]
 	}
 	return p
 }
@@ -628,5 +638,7 @@ func (w *world) clearPart(d int, m *model) {
 		s.claim.ballot.wrote[d] = false
 		s.retire.tally.reported[d], s.retire.tally.good[d] = false, false
 		s.claim.survey.records[d], s.retire.records[d] = Record{}, Record{}
+		s.claim.survey.owners[d], s.claim.formers[d] = Block{}, Block{}
+		s.claim.ballot.cfg.FormerBlocks[d] = Block{}
 	}
 }
