@@ -54,6 +54,11 @@ func (b *bench) acquireSection() (err error) {
 		if err := b.formatSlots(r, slots); err != nil {
 			return err
 		}
+		// The bare transfers have an area of their own, formatted too: holes of a file are read without a disk.
+		scratch := resource{"LS", "scratch", disk.path, r.offset + mib}
+		if err := b.formatSlots(scratch, slots); err != nil {
+			return err
+		}
 		if err := b.acquireSlots(disk, daemons, r, slots); err != nil {
 			return err
 		}

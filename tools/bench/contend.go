@@ -15,7 +15,7 @@ const (
 	throughputRounds = 3
 	throughputN      = 16 // clients, each with a lease of its own
 	contentionTime   = 10 * time.Second
-	contentionRounds = 2
+	contentionRounds = 3
 	contentionN      = 2 // clients per host, all on one lease
 	pauseMax         = 10 * time.Millisecond
 )

@@ -42,8 +42,10 @@ func (b *bench) start(who string, host uint64) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &daemon{who: who, host: host, runDir: filepath.Join(dir, "run"), log: filepath.Join(dir, "log"),
-		done: make(chan struct{})}
+	d := &daemon{
+		who: who, host: host, runDir: filepath.Join(dir, "run"), log: filepath.Join(dir, "log"),
+		done: make(chan struct{}),
+	}
 	out, err := os.Create(d.log)
 	if err != nil {
 		return nil, err
@@ -53,8 +55,10 @@ func (b *bench) start(who string, host uint64) (*daemon, error) {
 	if who == ours {
 		d.cmd = exec.Command(b.tenure)
 	}
-	d.cmd.Args = []string{"sanlock", "daemon", "-D", "-w", "0", "-h", "0", "-l", "0",
-		"-e", fmt.Sprintf("host%d", host)}
+	d.cmd.Args = []string{
+		"sanlock", "daemon", "-D", "-w", "0", "-h", "0", "-l", "0",
+		"-e", fmt.Sprintf("host%d", host),
+	}
 	d.cmd.Env = append(os.Environ(), "SANLOCK_RUN_DIR="+d.runDir, "SANLOCK_PRIVILEGED=0")
 	d.cmd.Stdout, d.cmd.Stderr = out, out
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // should we be interrupted

@@ -70,8 +70,11 @@ func (b *bench) many(disk *loop, who string) error {
 		what, unit string
 		value      float64
 	}{
-		{"join one", "s", alone}, {"join 199 more at once", "s", all}, {"with 200, memory", "MB RSS", after.rssMB},
-		{"with 200", "threads", after.threads}, {"with 200, renewals", "% of a CPU", cpu},
+		{"join one", "s", alone},
+		{"join 199 more at once", "s", all},
+		{"with 200, memory", "MB RSS", after.rssMB},
+		{"with 200", "threads", after.threads},
+		{"with 200, renewals", "% of a CPU", cpu},
 	} {
 		b.report.add(s, q.what, who, q.unit, []float64{q.value})
 	}
