@@ -10,7 +10,8 @@ import (
 // File is a block device or a regular file, opened so that every transfer goes to the storage itself.
 type File struct {
 	*Lanes
-	id identity
+	direct *direct
+	id     identity
 }
 
 // Open opens a block device or a regular file for O_DIRECT and O_SYNC transfers. A write beyond the end of a
@@ -43,7 +44,7 @@ func Open(path string, o Options) (*File, error) {
 		return fail(err)
 	}
 	d.block = g.IsBlock
-	return &File{Lanes: NewLanes(d, g, o), id: id}, nil
+	return &File{Lanes: NewLanes(d, g, o), direct: d, id: id}, nil
 }
 
 // direct is the driver of a File.

@@ -141,7 +141,7 @@ func TestWritesThatHangInTheKernel(t *testing.T) {
 	}
 	waitFor(t, "the descriptor to be closed", func() bool {
 		var st unix.Stat_t
-		return errors.Is(unix.Fstat(f.driver.(*direct).fd, &st), unix.EBADF)
+		return errors.Is(unix.Fstat(f.direct.fd, &st), unix.EBADF)
 	})
 }
 

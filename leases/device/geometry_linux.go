@@ -28,9 +28,9 @@ func identify(path string) (identity, error) {
 func identityOf(st *unix.Stat_t) (identity, error) {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFBLK:
-		return identity{block: true, dev: uint64(st.Rdev)}, nil
+		return identity{block: true, dev: st.Rdev}, nil
 	case unix.S_IFREG:
-		return identity{dev: uint64(st.Dev), ino: st.Ino}, nil
+		return identity{dev: st.Dev, ino: st.Ino}, nil
 	}
 	return identity{}, ErrNotStorage
 }

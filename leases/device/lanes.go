@@ -157,8 +157,7 @@ func (l *Lanes) check(off int64, n int) error {
 
 // fail describes what happened to t. A driver that is a Device itself has already done so in part.
 func (l *Lanes) fail(t *transfer, err error) *OpError {
-	var inner *OpError
-	if errors.As(err, &inner) {
+	if inner, ok := errors.AsType[*OpError](err); ok {
 		err = inner.Err
 	}
 	return &OpError{Op: t.op(), Device: l.geometry.Path, Off: t.off, Len: t.n, Started: t.started, Err: err}
@@ -187,7 +186,7 @@ func (l *Lanes) do(ctx context.Context, t *transfer) error {
 	case <-ctx.Done():
 		if late := l.abandon(t); late != nil {
 			e := l.fail(t, ctx.Err())
-			e.Started, e.Late = true, late
+			e.Late = late
 			return e
 		}
 		if !t.started && t.err == nil {
@@ -205,11 +204,8 @@ func (l *Lanes) enqueue(t *transfer) error {
 	t.done = make(chan struct{})
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case l.closed:
+	if l.closed {
 		return ErrClosed
-	case l.stuck >= l.options.MaxStuck:
-		return ErrStuck
 	}
 	l.waiting = append(l.waiting, t)
 	l.dispatch()

@@ -45,7 +45,7 @@ func (o *Opener) Open(path string) (Device, error) {
 		}
 	}
 	// The size may have changed since the first user opened the device.
-	g, _, err := s.driver.(*direct).describe(path)
+	g, _, err := s.direct.describe(path)
 	if err != nil {
 		o.leave(s)
 		return fail(err)

@@ -36,12 +36,14 @@ func TestOpenerSharesOneFile(t *testing.T) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			all = append(all, d.(*handle))
+			if h, ok := d.(*handle); ok {
+				all = append(all, h)
+			}
 		})
 	}
 	wg.Wait()
-	if got := o.Stats(); len(got) != 1 {
-		t.Fatalf("200 users share %d files", len(got))
+	if got := o.Stats(); len(got) != 1 || len(all) != 200 {
+		t.Fatalf("%d users share %d files", len(all), len(got))
 	}
 	if err := os.Truncate(path, 2<<20); err != nil {
 		t.Fatal(err)
@@ -52,7 +54,7 @@ func TestOpenerSharesOneFile(t *testing.T) {
 	}
 	late.Close()
 	late.Close() // a second close must not count
-	fd := all[0].file.driver.(*direct).fd
+	fd := all[0].file.direct.fd
 	for i, h := range all {
 		if h.file != all[0].file {
 			t.Fatal("not shared")

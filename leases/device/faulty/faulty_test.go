@@ -168,12 +168,14 @@ func TestRulesMatch(t *testing.T) {
 		{"range", faulty.On(faulty.Any, fail).In(512, 512), []int{1, 2, 3}, faulty.Op{faulty.Read, 512, 1024}},
 		{"end of range", faulty.On(faulty.Read, fail).In(0, 513), []int{1, 3}, faulty.Op{faulty.Read, 512, 1024}},
 		{
-			"n-th of a range", faulty.On(faulty.Read, fail).In(512, 512).From(1), []int{3},
+			"n-th of a range", faulty.On(faulty.Read, fail).In(512, 512).From(1),
+			[]int{3},
 			faulty.Op{faulty.Read, 512, 1024},
 		},
 		{
 			"several", faulty.Count(faulty.OnIndex(1, fail), faulty.OnIndex(4, fail), faulty.OnIndex(4, fail)),
-			[]int{1, 4}, faulty.Op{faulty.Write, 1024, 512},
+			[]int{1, 4},
+			faulty.Op{faulty.Write, 1024, 512},
 		},
 		{"none", faulty.Count(), nil, faulty.Op{}},
 	} {
