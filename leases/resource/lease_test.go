@@ -1,0 +1,180 @@
+package resource
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+
+	"github.com/tenurelock/tenure/leases"
+	"github.com/tenurelock/tenure/leases/device"
+	"github.com/tenurelock/tenure/leases/device/memdisk"
+	"github.com/tenurelock/tenure/leases/monotime"
+	"github.com/tenurelock/tenure/leases/ondisk"
+	"github.com/tenurelock/tenure/leases/timeouts"
+)
+
+var (
+	testSpace = leases.NameOf("LS1")
+	testName  = leases.NameOf("RES1")
+	small     = ondisk.Geometry{Sector: 512, Align: ondisk.MiB}
+)
+
+// oracle answers Probe from a table; a host that is not in it is alive.
+type oracle map[leases.Owner]leases.Verdict
+
+func (o oracle) Probe(_ context.Context, w leases.Owner) (leases.Verdict, error) {
+	if v, ok := o[w]; ok {
+		return v, nil
+	}
+	return leases.Alive, nil
+}
+
+// formatted returns a disk in memory with one free resource at its start.
+func formatted(t *testing.T, g ondisk.Geometry, numHosts uint64) *memdisk.Disk {
+	t.Helper()
+	disk := memdisk.New(memdisk.Config{SectorSize: g.Sector, Size: int64(g.Align)})
+	disk.Poke(0, ondisk.FormatResource(g, testSpace, testName, numHosts))
+	return disk
+}
+
+// leaseOn returns a host's lease over devices that it opened.
+func leaseOn(t *testing.T, g ondisk.Geometry, devs ...device.Device) *Lease {
+	t.Helper()
+	cfg := Config{
+		Space: testSpace, Name: testName, Geometry: g,
+		Times: timeouts.Set{IO: 2, Fire: 60}, Clock: monotime.At(1000e9, nil),
+	}
+	for _, d := range devs {
+		cfg.Disks = append(cfg.Disks, Disk{Device: d})
+	}
+	l, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func host(id leases.HostID, gen leases.Generation) leases.Owner {
+	return leases.Owner{Host: id, Generation: gen}
+}
+
+func wantKind(t *testing.T, err error, want leases.Kind) {
+	t.Helper()
+	if err == nil || leases.KindOf(err) != want {
+		t.Errorf("error %v of kind %d, want kind %d", err, leases.KindOf(err), want)
+	}
+}
+
+func TestExclusiveGoesFromHostToHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := formatted(t, small, 0)
+		da, db := disk.Open("a"), disk.Open("b")
+		defer da.Close()
+		defer db.Close()
+		a, b := leaseOn(t, small, da), leaseOn(t, small, db)
+		ctx := t.Context()
+		ga, err := a.Acquire(ctx, host(1, 1), Request{Mode: leases.Exclusive}, oracle{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := ga.Version, uint64(1); got != want {
+			t.Errorf("version %d, want %d", got, want)
+		}
+		_, err = b.Acquire(ctx, host(2, 1), Request{Mode: leases.Exclusive}, oracle{})
+		wantKind(t, err, leases.Held)
+		if err := a.Release(ctx, ga, ""); err != nil {
+			t.Fatal(err)
+		}
+		gb, err := b.Acquire(ctx, host(2, 1), Request{Mode: leases.Exclusive}, oracle{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := gb.Version, uint64(2); got != want {
+			t.Errorf("version %d, want %d", got, want)
+		}
+		// The host dies; another takes what it held.
+		ga, err = a.Acquire(ctx, host(1, 1), Request{Mode: leases.Exclusive}, oracle{host(2, 1): leases.Dead})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := ga.Version, uint64(3); got != want {
+			t.Errorf("version %d, want %d", got, want)
+		}
+	})
+}
+
+func TestSharedAndConvert(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := formatted(t, small, 8)
+		da, db := disk.Open("a"), disk.Open("b")
+		defer da.Close()
+		defer db.Close()
+		a, b := leaseOn(t, small, da), leaseOn(t, small, db)
+		ctx := t.Context()
+		ga, err := a.Acquire(ctx, host(1, 1), Request{Mode: leases.Shared}, oracle{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		gb, err := b.Acquire(ctx, host(2, 1), Request{Mode: leases.Shared}, oracle{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantKind(t, a.Convert(ctx, ga, leases.Exclusive, false, oracle{}), leases.SharedHeld)
+		if ga.Mode != leases.Shared || a.Unsettled() {
+			t.Errorf("after a refused convert: mode %v, unsettled %v", ga.Mode, a.Unsettled())
+		}
+		if err := b.Release(ctx, gb, ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Convert(ctx, ga, leases.Exclusive, false, oracle{}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = b.Acquire(ctx, host(2, 1), Request{Mode: leases.Shared}, oracle{})
+		wantKind(t, err, leases.Held)
+		if err := a.Convert(ctx, ga, leases.Shared, false, oracle{}); err != nil {
+			t.Fatal(err)
+		}
+		if gb, err = b.Acquire(ctx, host(2, 1), Request{Mode: leases.Shared}, oracle{}); err != nil {
+			t.Fatal(err)
+		}
+		// Host 1 dies while sharing: its mark is cleared and the lease can be had exclusively.
+		if err := b.Convert(ctx, gb, leases.Exclusive, false, oracle{host(1, 1): leases.Dead}); err != nil {
+			t.Fatal(err)
+		}
+		hb, err := ondisk.DecodeHostBlock(disk.Bytes(small.BlockOffset(1), 512))
+		if err != nil || hb.Shared() || hb.MBal == 0 {
+			t.Errorf("block of the dead sharer: %+v, %v; want its vote kept and its mark gone", hb, err)
+		}
+		if err := b.Release(ctx, gb, ""); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestValueBlock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := formatted(t, small, 8)
+		d := disk.Open("a")
+		defer d.Close()
+		l := leaseOn(t, small, d)
+		ctx := t.Context()
+		req := Request{Mode: leases.Exclusive, LVB: true}
+		g, err := l.Acquire(ctx, host(1, 1), req, oracle{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.SetLVB([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		wantKind(t, g.SetLVB(make([]byte, 513)), leases.TooBig)
+		if err := l.Release(ctx, g, ""); err != nil {
+			t.Fatal(err)
+		}
+		if g, err = l.Acquire(ctx, host(1, 1), req, oracle{}); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := string(g.LVB()[:5]), "hello"; got != want {
+			t.Errorf("value %q, want %q", got, want)
+		}
+	})
+}

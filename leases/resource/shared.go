@@ -1,0 +1,182 @@
+package resource
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tenurelock/tenure/leases"
+	"github.com/tenurelock/tenure/leases/ondisk"
+	"github.com/tenurelock/tenure/paxos"
+)
+
+// acquireShared takes the lease exclusively for a moment, marks our host block shared, and frees the leader
+// (spec ondisk 4.7). When others are passing through in the same way it starts over at once: the leader is
+// then free again before their callers could have been told, where stock fails all but one (spec 9.10).
+func (l *Lease) acquireShared(
+	ctx context.Context, self leases.Owner, req Request, live leases.Liveness,
+) (*Grant, error) {
+	v := &drive{l: l, self: proposal(self)}
+	for try := 0; ; try++ {
+		g, _, err := l.claim(ctx, self, req, live, false)
+		if err == nil {
+			return g, l.share(ctx, g)
+		}
+		if !l.passing(err) || l.loose != nil {
+			return nil, err
+		}
+		if try >= l.cfg.SharedRetries {
+			return nil, l.fail("acquire shared", leases.SharedRetries,
+				fmt.Errorf("%d tries met other hosts that were just taking it: %w", try+1, err))
+		}
+		if err := sleep(ctx, v.backOff()); err != nil {
+			return nil, l.fail("acquire shared", leases.Aborted, err)
+		}
+	}
+}
+
+// passing reports whether err may be over in a moment: a race, or an owner that only wants to share.
+func (l *Lease) passing(err error) bool {
+	switch leases.KindOf(err) {
+	case leases.LostRace, leases.CommittedOther:
+		return true
+	case leases.Held:
+		for d := range l.cfg.Disks {
+			if l.have[d] && l.leaders[d].Flags&ondisk.FlagShortHold != 0 {
+				return true
+			}
+		}
+	default:
+	}
+	return false
+}
+
+// share turns an exclusive hold into a shared one.
+func (l *Lease) share(ctx context.Context, g *Grant) error {
+	if err := l.retire(ctx, g, retirement{shared: true, strict: true}); err != nil {
+		// Half shared is not held: undo it, so that nobody waits for us.
+		l.loose = &loose{self: proposal(g.Owner), round: g.Version, block: g.block}
+		return err
+	}
+	g.Mode = leases.Shared
+	return nil
+}
+
+// clearSharers looks at each host that the ballot saw sharing the lease. It returns the first that may still
+// be alive; the marks of those that are certainly dead are cleared. A verdict needs a fresh read of the
+// host's delta lease, never the table of the last renewal (spec ondisk 9.4).
+func (l *Lease) clearSharers(
+	ctx context.Context, sharers []paxos.Sharer, live leases.Liveness,
+) (*leases.Owner, error) {
+	for _, s := range sharers {
+		hb, sector, err := l.rereadBlock(ctx, s.Host)
+		if err != nil {
+			return nil, err
+		}
+		if !hb.Shared() || hb.Mode.Generation == 0 {
+			continue
+		}
+		holder := leases.Owner{Host: leases.HostID(s.Host), Generation: leases.Generation(hb.Mode.Generation)}
+		v, err := live.Probe(ctx, holder)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case !v.Gone():
+			return &holder, nil
+		case v == leases.Dead:
+			if err := l.clearMark(ctx, s.Host, sector); err != nil {
+				return nil, err
+			}
+		}
+		// Free: that incarnation is over but the host may be back, so its sector is its own to write.
+	}
+	return nil, nil //nolint:nilnil // nobody stands in the way
+}
+
+// rereadBlock reads a host block on disk 0, where shared marks are judged (spec ondisk 4.14).
+func (l *Lease) rereadBlock(ctx context.Context, host uint64) (ondisk.HostBlock, []byte, error) {
+	b, err := l.read(ctx, 0, l.geometry.BlockOffset(host), l.geometry.Sector)
+	if err != nil {
+		return ondisk.HostBlock{}, nil, err
+	}
+	defer b.Release()
+	hb, err := ondisk.DecodeHostBlock(b.Bytes())
+	return hb, append([]byte(nil), b.Bytes()[:ondisk.DBlockSize]...), err
+}
+
+// clearMark takes the shared mark from a dead host's block and keeps its vote: an acceptor must not be made
+// to forget (spec ondisk 9.5). On the other disks of a lease the mark stays; only disk 0 is judged.
+func (l *Lease) clearMark(ctx context.Context, host uint64, dblock []byte) error {
+	return l.write(ctx, 0, l.geometry.BlockOffset(host), func(sector []byte) { copy(sector, dblock) })
+}
+
+// Convert changes how g is held. To exclusive it fails with SharedHeld while other hosts share the lease,
+// and g stays shared after any error; to shared it writes the value block first if that was changed.
+// leases.Already: g is held like that.
+func (l *Lease) Convert(ctx context.Context, g *Grant, to leases.Mode, noWait bool, live leases.Liveness) error {
+	if to == g.Mode {
+		return l.fail("convert", leases.Already, fmt.Errorf("it is already held %v", to))
+	}
+	if err := l.finish(ctx); err != nil {
+		return l.fail("convert", leases.Again, err)
+	}
+	if to == leases.Exclusive {
+		err := l.unshare(ctx, g, noWait, live)
+		if err != nil {
+			l.settleSoon(ctx, err)
+		}
+		return err
+	}
+	lost := l.flushValue(ctx, g)
+	if err := l.retire(ctx, g, retirement{shared: true, strict: true}); err != nil {
+		return errors.Join(err, lost)
+	}
+	g.Mode = leases.Shared
+	return lost
+}
+
+// unshare takes the lease exclusively while our own shared mark stays, so that a failure leaves us sharing.
+func (l *Lease) unshare(ctx context.Context, g *Grant, noWait bool, live leases.Liveness) error {
+	if err := l.landed(ctx, uint64(g.Owner.Host)); err != nil {
+		return l.fail("convert", leases.Again, err)
+	}
+	req := Request{Mode: leases.Exclusive, NoWait: noWait}
+	l.own = g.block
+	won, sharers, err := l.claim(ctx, g.Owner, req, live, true)
+	g.block = l.own // whatever came of it: what is written next must not forget this vote
+	if err != nil {
+		return err
+	}
+	blocked, err := l.clearSharers(ctx, sharers, live)
+	if err == nil && blocked == nil {
+		plain := won.block
+		plain.Shared, plain.SharedGeneration, plain.Released = false, 0, false
+		if err = firstMajority(l.putBlock(ctx, uint64(g.Owner.Host), plain)); err == nil {
+			g.block, g.Version, g.Mode = plain, won.Version, leases.Exclusive
+			return nil
+		}
+	}
+	// Still sharing: free the leader, mark our vote released (spec ondisk 9.9).
+	if back := l.giveBack(ctx, won, true); back != nil {
+		return errors.Join(l.blockedError(blocked, err), back)
+	}
+	g.block = won.block
+	return l.blockedError(blocked, err)
+}
+
+// firstMajority returns nil if most of the errors are nil, else one of them.
+func firstMajority(errs []error) error {
+	good, some := 0, error(nil)
+	for _, err := range errs {
+		if err == nil {
+			good++
+		} else {
+			some = err
+		}
+	}
+	if good >= paxos.Majority(len(errs)) {
+		return nil
+	}
+	return some
+}
