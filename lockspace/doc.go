@@ -1,0 +1,5 @@
+// Package lockspace keeps this host a member and tells which other hosts are alive.
+//
+// A Space renews its delta lease in one goroutine and judges its own expiry in another, so that a transfer that
+// hangs can never delay the news that the lease is lost. Once lost it is never held again.
+package lockspace
