@@ -9,7 +9,7 @@ func TestStockNeighbour(t *testing.T) {
 	one, two := [worldHosts]bool{true}, [worldHosts]bool{true, true}
 	for _, m := range []model{
 		{name: "race", tries: 3, stock: one, limits: limits{claims: c(1, 1, 0)}},
-		{name: "stock crashes and stays away", tries: 2, stock: one, limits: limits{claims: c(2, 2, 0), crashes: 1}},
+		{name: "stock crashes and stays away", tries: 2, stock: one, limits: limits{claims: c(2, 1, 0), crashes: 1}},
 		{name: "a crash, generation checked", tries: 2, stock: one, genCheck: true,
 			limits: limits{claims: c(2, 1, 0), crashes: 1, joins: 1}},
 		{name: "a failed transfer of ours", tries: 2, stock: one, steady: true,

@@ -204,6 +204,8 @@ func (w *world) transfers(m *model, h int, out []step) []step {
 	add := func(k kind, d int) { out = append(out, step{kind: k, host: int8(h), disk: int8(d)}) }
 	if a.Do == Ask {
 		add(kAnswer, 0)
+	}
+	if a.Do == Ask || a.Do == 0 {
 		return out
 	}
 	for d := range m.disks {
