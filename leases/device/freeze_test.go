@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,10 +34,21 @@ func mounted(t *testing.T, sectorSize int) (dir string, freeze func() (thaw func
 	if err := unix.Mount(dev, dir, "ext4", 0, ""); err != nil {
 		t.Skipf("needs root: mount of an ext4: %v", err)
 	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Errorf("unmount %s: %v", dir, err)
+	thaw := func() error {
+		// Opened anew: a device that closes too much must not leave a frozen file system behind.
+		d, err := os.Open(dir)
+		if err != nil {
+			return err
 		}
+		defer d.Close()
+		return unix.IoctlSetInt(int(d.Fd()), ioctlThaw, 0)
+	}
+	t.Cleanup(func() {
+		if err := thaw(); err == nil {
+			t.Error("left frozen")
+		}
+		// Busy while a late write of a test that failed has yet to end.
+		waitFor(t, "the file system to be unmounted", func() bool { return unix.Unmount(dir, 0) == nil })
 	})
 	return dir, func() func() {
 		t.Helper()
@@ -44,22 +56,17 @@ func mounted(t *testing.T, sectorSize int) (dir string, freeze func() (thaw func
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer d.Close()
 		if err := unix.IoctlSetInt(int(d.Fd()), ioctlFreeze, 0); err != nil {
 			t.Fatalf("freeze: %v", err)
 		}
-		frozen := true
-		thaw := func() {
-			if !frozen {
-				return
-			}
-			frozen = false
-			if err := unix.IoctlSetInt(int(d.Fd()), ioctlThaw, 0); err != nil {
+		once := sync.OnceFunc(func() {
+			if err := thaw(); err != nil {
 				t.Errorf("thaw: %v", err)
 			}
-			d.Close()
-		}
-		t.Cleanup(thaw)
-		return thaw
+		})
+		t.Cleanup(once)
+		return once
 	}
 }
 
