@@ -124,17 +124,19 @@ func (l *Lease) finish(ctx context.Context) error {
 	return nil
 }
 
-// landed waits, for one I/O's time, until no write of ours to the leader or our host block is in flight.
+// landed waits, for one I/O's time, until no write of ours to the leader or our host block is in flight on a
+// majority of the disks. On the others the device itself keeps a later write of ours behind the earlier one,
+// and a leader that lands there late is older than what the majority has.
 func (l *Lease) landed(ctx context.Context, host uint64) error {
-	ctx, cancel := l.deadline(ctx)
-	defer cancel()
-	for _, d := range l.cfg.Disks {
-		size := l.geometry.Sector
+	return firstMajority(l.each(func(disk int) error {
+		ctx, cancel := l.deadline(ctx)
+		defer cancel()
+		d := l.cfg.Disks[disk]
 		for _, off := range []int64{0, l.geometry.BlockOffset(host)} {
-			if err := d.Device.Settle(ctx, d.Offset+off, size); err != nil {
+			if err := d.Device.Settle(ctx, d.Offset+off, l.geometry.Sector); err != nil {
 				return err
 			}
 		}
-	}
-	return nil
+		return nil
+	}))
 }

@@ -111,9 +111,11 @@ func (l *Lease) clearMark(ctx context.Context, host uint64, dblock []byte) error
 	return l.write(ctx, 0, l.geometry.BlockOffset(host), func(sector []byte) { copy(sector, dblock) })
 }
 
-// Convert changes how g is held. To exclusive it fails with SharedHeld while other hosts share the lease,
-// and g stays shared after any error; to shared it writes the value block first if that was changed.
-// leases.Already: g is held like that.
+// Convert changes how g is held. To exclusive it fails with SharedHeld while other hosts share the lease; to
+// shared it writes the value block first if that was changed. leases.Already: g is held like that.
+//
+// After any other error g is held shared, in both directions: once a conversion to shared has begun, other
+// hosts may find the lease shared whatever we were told of our writes, so it must not count as exclusive.
 func (l *Lease) Convert(ctx context.Context, g *Grant, to leases.Mode, noWait bool, live leases.Liveness) error {
 	if to == g.Mode {
 		return l.fail("convert", leases.Already, fmt.Errorf("it is already held %v", to))
@@ -129,11 +131,8 @@ func (l *Lease) Convert(ctx context.Context, g *Grant, to leases.Mode, noWait bo
 		return err
 	}
 	lost := l.flushValue(ctx, g)
-	if err := l.retire(ctx, g, retirement{shared: true, strict: true}); err != nil {
-		return errors.Join(err, lost)
-	}
 	g.Mode = leases.Shared
-	return lost
+	return errors.Join(l.retireOrLeave(ctx, g, retirement{shared: true, strict: true}), lost)
 }
 
 // unshare takes the lease exclusively while our own shared mark stays, so that a failure leaves us sharing.
