@@ -33,7 +33,7 @@ const (
 	finished
 )
 
-// Ballot runs the two phases of one ballot in one round (Gafni and Lamport, "Disk Paxos", section 3).
+// Ballot runs the two phases of one ballot in one round (Gafni and Lamport, "Disk Paxos": Disk Synod).
 // Its actions are WriteBlock, Look, WriteBlock, Look, Done; it is the same for 1..MaxDisks disks.
 //
 // Invariant: a disk counts for a phase only if our block got there and what that disk held afterwards was

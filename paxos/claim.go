@@ -170,13 +170,13 @@ func (c *Claim) Saw(disk int, v View, err error) {
 		c.end(err)
 		return
 	}
-	switch c.step {
-	case looking:
+	switch {
+	case c.step == looking:
 		c.looked(rec)
-	case waiting, yielding:
-		c.reread(rec)
-	case checking:
+	case c.step == checking:
 		c.checked(rec)
+	default: // waiting, yielding
+		c.reread(rec)
 	}
 }
 

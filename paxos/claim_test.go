@@ -108,12 +108,16 @@ func TestJudge(t *testing.T) {
 		{name: "alive", rec: Record{Round: 3, Owner: two, Writer: 2}, says: Alive, do: Done, err: ErrHeld},
 		{name: "gone", rec: Record{Round: 3, Owner: two, Writer: 2}, says: Gone, do: WriteBlock},
 		{name: "silent", rec: Record{Round: 3, Owner: two, Writer: 2}, says: Silent, do: Pause},
-		{name: "silent, no wait", rec: Record{Round: 3, Owner: two, Writer: 2}, says: Silent,
-			cfg: ClaimConfig{NoWait: true}, do: Done, err: ErrOwnerSilent},
+		{
+			name: "silent, no wait", rec: Record{Round: 3, Owner: two, Writer: 2}, says: Silent,
+			cfg: ClaimConfig{NoWait: true}, do: Done, err: ErrOwnerSilent,
+		},
 		{name: "written by another", rec: Record{Round: 3, Owner: two, Writer: 1}, says: Alive, do: Look},
 		{name: "version", rec: Record{Round: 3, Owner: free}, cfg: ClaimConfig{Version: 3}, do: WriteBlock},
-		{name: "wrong version", rec: Record{Round: 3, Owner: free}, cfg: ClaimConfig{Version: 2},
-			do: Done, err: ErrWrongVersion},
+		{
+			name: "wrong version", rec: Record{Round: 3, Owner: free}, cfg: ClaimConfig{Version: 2},
+			do: Done, err: ErrWrongVersion,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.cfg.Self, c.cfg.Disks, c.cfg.MaxHosts = me, 1, 10
@@ -230,5 +234,18 @@ func TestRetireJudges(t *testing.T) {
 	m.Wrote(0, errFault)
 	if err := m.Next().Err; !errors.Is(err, ErrNoWrite) {
 		t.Errorf("mark not written: got %v, want ErrNoWrite", err)
+	}
+}
+
+// A leader that is behind sends a claim that looks only at it to a round that is over, again and again.
+func TestStaleLeaderDoesNotStop(t *testing.T) {
+	for rules, want := range map[mutant]error{0: nil, stayBehind: ErrSuperseded} {
+		b := newBoard(1, 3)
+		b.disks[0].Record = Record{Round: 4, Owner: Proposal{Host: 3, Generation: 1}, Writer: 3}
+		b.disks[0].Blocks[2] = Block{Round: 7, Mbal: 3}
+		c := NewClaim(ClaimConfig{Self: me, Disks: 1, MaxHosts: 3, mutant: rules})
+		if err := b.drive(t, c, 1, Alive); !errors.Is(err, want) {
+			t.Errorf("rules %d: got %v, want %v", rules, err, want)
+		}
 	}
 }

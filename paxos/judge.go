@@ -224,7 +224,7 @@ func (c *Claim) publish() {
 	c.do(committing, Action{Do: WriteLeader, Record: rec})
 }
 
-// committed ends the claim if the leader names us; else the lease's version has grown by one and we look again.
+// committed ends the claim if the leader names us; else the version has grown by one and we look again.
 func (c *Claim) committed() {
 	if c.survey.tally.count() < c.need() {
 		c.end(c.survey.tally.failed(ErrNoCommit))

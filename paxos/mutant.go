@@ -1,14 +1,14 @@
 package paxos
 
-// mutant breaks safety rules. Only tests set it, to show that the explorer would notice: the zero value, which
-// is all that production ever has, breaks none.
+// mutant breaks safety rules. Only tests set it, to show that the explorer would notice: the zero value,
+// which is all that production ever has, breaks none.
 type mutant uint32
 
 const (
 	deafInPhase2   mutant = 1 << iota // a greater mbal seen in phase 2 does not stop the ballot
 	noAdoption                        // a value seen in phase 1 is not taken over
 	minority                          // one disk is enough
-	anyGeneration                     // a value of an older incarnation of our host counts as ours (spec ondisk 9.2)
+	anyGeneration                     // an older incarnation's value counts as ours (spec ondisk 9.2)
 	forgetVote                        // phase 1 zeroes our own bal and input (spec ondisk 9.5)
 	commitUnread                      // the ballot ends with the phase 2 write
 	skipBad                           // a bad block is skipped

@@ -9,16 +9,23 @@ func TestStockNeighbour(t *testing.T) {
 	one, two := [worldHosts]bool{true}, [worldHosts]bool{true, true}
 	for _, m := range []model{
 		{name: "race", tries: 3, stock: one, limits: limits{claims: c(1, 1, 0)}},
-		{name: "stock crashes and stays away", tries: 2, stock: one, limits: limits{claims: c(2, 1, 0), crashes: 1}},
-		{name: "a crash, generation checked", tries: 2, stock: one, genCheck: true,
-			limits: limits{claims: c(2, 1, 0), crashes: 1, joins: 1}},
-		{name: "a failed transfer of ours", tries: 2, stock: one, steady: true,
-			limits: limits{claims: c(1, 2, 0), faults: 1}},
+		{
+			name: "stock crashes and stays away", tries: 2, stock: one,
+			limits: limits{claims: c(2, 1, 0), crashes: 1},
+		},
+		{
+			name: "a crash, generation checked", tries: 2, stock: one, genCheck: true,
+			limits: limits{claims: c(2, 1, 0), crashes: 1, joins: 1},
+		},
+		{
+			name: "a failed transfer of ours", tries: 2, stock: one, steady: true,
+			limits: limits{claims: c(1, 2, 0), faults: 1},
+		},
 		{name: "two stock hosts", hosts: 3, tries: 1, stock: two, limits: limits{claims: c(1, 1, 1)}},
 	} {
 		t.Run(m.name, func(t *testing.T) {
-			if testing.Short() && m.hosts == 3 {
-				t.Skip("too long")
+			if !deep() && m.hosts == 3 {
+				t.Skip("too long: see effort")
 			}
 			m.disks, m.hosts = 1, max(m.hosts, 2)
 			survive(t, m, 2e6)
@@ -31,12 +38,18 @@ func TestStockHoles(t *testing.T) {
 	c := func(a, b, c int8) [worldHosts]int8 { return [worldHosts]int8{a, b, c} }
 	one := [worldHosts]bool{true}
 	for _, m := range []model{
-		{name: "stock takes an older generation's value for its own", hosts: 2, stock: one,
-			limits: limits{claims: c(2, 1, 0), crashes: 1, joins: 1}},
-		{name: "stock retracts, tries again and is named by a record written meanwhile", hosts: 2, stock: one,
-			genCheck: true, limits: limits{claims: c(2, 1, 0), faults: 1}},
-		{name: "stock wins a round again that it gave up, from a stale leader", hosts: 3, stock: one,
-			genCheck: true, setup: staleLeader, limits: limits{claims: c(2, 1, 0)}},
+		{
+			name: "stock takes an older generation's value for its own", hosts: 2, stock: one,
+			limits: limits{claims: c(2, 1, 0), crashes: 1, joins: 1},
+		},
+		{
+			name: "stock retracts, tries again and is named by a record written meanwhile", hosts: 2, stock: one,
+			genCheck: true, limits: limits{claims: c(2, 1, 0), faults: 1},
+		},
+		{
+			name: "stock wins a round again that it gave up, from a stale leader", hosts: 3, stock: one,
+			genCheck: true, setup: staleLeader, limits: limits{claims: c(2, 1, 0)},
+		},
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			m.disks, m.tries = 1, 2

@@ -9,7 +9,7 @@ import (
 )
 
 // What Gafni and Lamport, "Disk Paxos" (Distributed Computing 16, 2003), ask of a processor, sentence by
-// sentence, in our words. Section numbers are theirs.
+// sentence, in our words. Phases are theirs.
 
 var me = Proposal{Host: 1, Generation: 4, Timestamp: 7}
 
@@ -44,7 +44,7 @@ func vote(round, mbal, bal, host uint64) Block {
 
 func blocks(b ...Block) View { return View{Blocks: b} }
 
-// 3.1: in each phase a processor first writes its own block and then reads everybody's; two phases, no more.
+// Phases 1, 2: in each phase a processor first writes its own block and then reads everybody's; two phases, no more.
 func TestPaperWriteThenRead(t *testing.T) {
 	b := ballotOf(1, Block{})
 	var got []Do
@@ -64,7 +64,7 @@ func TestPaperWriteThenRead(t *testing.T) {
 	}
 }
 
-// 3.1: a phase is complete when write and reads are done on a majority of the disks: the same majority.
+// Phases 1, 2: a phase is complete when write and reads are done on a majority of the disks: the same majority.
 func TestPaperMajorityOfWholeDisks(t *testing.T) {
 	b := ballotOf(3, Block{})
 	wrote(b, true, true, false)
@@ -76,7 +76,7 @@ func TestPaperMajorityOfWholeDisks(t *testing.T) {
 	}
 }
 
-// 3.1: two majorities meet; two halves need not.
+// Phases 1, 2: two majorities meet; two halves need not.
 func TestPaperHalfIsNone(t *testing.T) {
 	for disks, fail := range map[int]int{1: 1, 2: 1, 3: 2, 4: 2} {
 		ok := []bool{true, true, true, true}[:disks]
@@ -92,7 +92,7 @@ func TestPaperHalfIsNone(t *testing.T) {
 	}
 }
 
-// 3.1: a processor that reads a larger mbal gives the ballot up, in either phase.
+// Phases 1, 2: a processor that reads a larger mbal gives the ballot up, in either phase.
 func TestPaperLargerMbalAborts(t *testing.T) {
 	for _, c := range []struct {
 		block Block
@@ -121,7 +121,7 @@ func TestPaperLargerMbalAborts(t *testing.T) {
 	}
 }
 
-// 3.1: the value is that of the block with the largest bal among all read, its own included; if none has
+// Phase 1: the value is that of the block with the largest bal among all read, its own included; if none has
 // one, the processor is free to take its own input.
 func TestPaperChoosesLargestBal(t *testing.T) {
 	for _, c := range []struct {
@@ -151,7 +151,7 @@ func TestPaperChoosesLargestBal(t *testing.T) {
 	}
 }
 
-// 3.1: beginning a new ballot raises mbal and changes neither bal nor inp.
+// Phase 1: beginning a new ballot raises mbal and changes neither bal nor inp.
 func TestPaperNewBallotKeepsVote(t *testing.T) {
 	got := ballotOf(1, vote(5, 21, 21, 4)).Next().Block
 	want := vote(5, 31, 21, 4)
@@ -163,7 +163,7 @@ func TestPaperNewBallotKeepsVote(t *testing.T) {
 	}
 }
 
-// 3.1: different processors never use the same ballot number, and there is always a larger one.
+// Phase 1: different processors never use the same ballot number, and there is always a larger one.
 func TestPaperNumbers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		hosts := rapid.Uint64Range(1, 2000).Draw(t, "hosts")
@@ -184,7 +184,7 @@ func TestPaperNumbers(t *testing.T) {
 	}
 }
 
-// 3.2: a processor that has failed and starts again reads its own blocks from a majority of the disks and
+// Phase 0: a processor that has failed and starts again reads its own blocks from a majority of the disks and
 // goes on from what they say.
 func TestPaperRestart(t *testing.T) {
 	c := NewClaim(ClaimConfig{Self: me, MaxHosts: 10, Disks: 3})
@@ -206,7 +206,7 @@ func TestPaperRestart(t *testing.T) {
 	}
 }
 
-// 2: disks may fail; a block that cannot be read in full does not stand for a read.
+// Failures: disks may fail; a block that cannot be read in full does not stand for a read.
 func TestPaperBadBlockIsNoRead(t *testing.T) {
 	for disks, want := range map[int]error{1: ErrBadBlock, 2: ErrBadBlock, 3: nil} {
 		b := ballotOf(disks, Block{})

@@ -11,7 +11,6 @@ type stockHost struct {
 	act      Action
 
 	leader  Record // of the first look
-	asked   bool   // the ballot follows a wait: the leader must be read again first
 	mbal    uint64
 	round   uint64
 	block   Block

@@ -38,9 +38,10 @@ type model struct {
 	shared       [worldHosts]bool // the host asks for shared mode
 	genCheck     bool             // stock hosts check the generation of what they win (they do not)
 	mutant       mutant
-	steady       bool // transfers of stock hosts do not fail
-	hasty        bool // the driver does not wait for late writes: a mutant of the contract with drivers
-	unordered    bool // the device lets a write overtake an earlier one of the same sector: likewise
+	torn         tearing // a view is not of one moment
+	steady       bool    // transfers of stock hosts do not fail
+	hasty        bool    // the driver does not wait for late writes: a mutant of the contract with drivers
+	unordered    bool    // the device lets a write overtake an earlier one of the same sector: likewise
 	limits       limits
 	setup        func(*world) // the walk starts later than at an empty lease
 }
@@ -59,6 +60,15 @@ type writing struct {
 	r      Record
 }
 
+// tearing says which part of a view is read first.
+type tearing uint8
+
+const (
+	whole tearing = iota
+	recordFirst
+	blocksFirst
+)
+
 type mode uint8
 
 const (
@@ -72,8 +82,6 @@ const (
 	gone    // fenced: nothing of it happens any more
 )
 
-var modeNames = [...]string{"idle", "claiming", "settling", "holding", "sharing", "retiring", "crashed", "gone"}
-
 type hostState struct {
 	gen      uint64
 	mode     mode
@@ -81,6 +89,8 @@ type hostState struct {
 	shares   bool // that it holds the lease shared
 	done     [worldDisks]bool
 	late     [worldDisks]writing
+	half     [worldDisks]bool // the first part of a torn read is done:
+	first    [worldDisks]diskState
 
 	claim  Claim
 	stock  stockHost
@@ -225,7 +235,7 @@ func (w *world) transfers(m *model, h int, out []step) []step {
 				add(kLate, d)
 			}
 		}
-		if w.left.faults > 0 && !(m.steady && m.stock[h]) {
+		if w.left.faults > 0 && (!m.steady || !m.stock[h]) {
 			add(kFail, d)
 		}
 	}
@@ -353,9 +363,18 @@ func (w *world) transfer(m *model, h, d int, k kind) {
 		}
 	}
 	var v View
+	if a.Do == Look && err == nil && m.torn != whole && !s.half[d] {
+		s.half[d], s.first[d] = true, *disk
+		if m.torn == recordFirst {
+			s.first[d].blocks = [worldHosts]Block{}
+		} else {
+			s.first[d].record = Record{}
+		}
+		return
+	}
 	switch {
 	case a.Do == Look && err == nil:
-		v = View{Record: disk.record, Blocks: disk.blocks[:m.hosts]}
+		v = w.view(m, h, d)
 	case a.Do == ReadLeader && err == nil:
 		v = View{Record: disk.record}
 	case a.Do == WriteBlock && err == nil:
@@ -373,6 +392,7 @@ func (w *world) transfer(m *model, h, d int, k kind) {
 		w.decide(m, a.Record.Round, a.Record.Owner)
 	}
 	s.done[d] = true
+	s.half[d], s.first[d] = false, diskState{}
 	w.report(m, h, d, a, v, err)
 	for d := range m.disks {
 		if !s.done[d] {
@@ -381,6 +401,20 @@ func (w *world) transfer(m *model, h, d int, k kind) {
 	}
 	s.done = [worldDisks]bool{}
 	w.settleLocal(m, h)
+}
+
+// view is what a read ends with. Of a torn one the first part is older.
+func (w *world) view(m *model, h, d int) View {
+	s := &w.hosts[h]
+	record, blocks := w.disks[d].record, w.disks[d].blocks
+	switch m.torn {
+	case recordFirst:
+		record = s.first[d].record
+	case blocksFirst:
+		blocks = s.first[d].blocks
+	case whole:
+	}
+	return View{Record: record, Blocks: append([]Block(nil), blocks[:m.hosts]...)}
 }
 
 func (w *world) report(m *model, h, d int, a Action, v View, err error) {
@@ -586,7 +620,46 @@ func (w *world) key(m *model) uint64 {
 		}
 		slices.Sort(sigs[:m.disks])
 	}
-	return maphash.Comparable(seed, c) ^ maphash.Comparable(seed, sigs) ^ maphash.Comparable(seed, sharing)
+	var hash maphash.Hash
+	hash.SetSeed(seed)
+	maphash.WriteComparable(&hash, c.decided)
+	maphash.WriteComparable(&hash, c.left)
+	maphash.WriteComparable(&hash, sigs)
+	maphash.WriteComparable(&hash, sharing)
+	for d := range m.disks {
+		maphash.WriteComparable(&hash, c.disks[d])
+	}
+	for h := range m.hosts {
+		c.hosts[h].hash(&hash)
+	}
+	return hash.Sum64()
+}
+
+// hash takes in only the machine that is running: the others are zero.
+func (s *hostState) hash(hash *maphash.Hash) {
+	maphash.WriteComparable(hash, hostHead{s.gen, s.mode, s.believes, s.shares, s.done, s.late, s.job, s.job2})
+	maphash.WriteComparable(hash, s.half)
+	maphash.WriteComparable(hash, s.first)
+	switch {
+	case s.mode == retiring:
+		maphash.WriteComparable(hash, s.retire)
+	case s.stock.self.Host != 0:
+		maphash.WriteComparable(hash, s.stock)
+	case s.mode == claiming:
+		maphash.WriteComparable(hash, s.claim)
+	}
+}
+
+// hostHead is hostState without its machines.
+type hostHead struct {
+	gen      uint64
+	mode     mode
+	believes bool
+	shares   bool
+	done     [worldDisks]bool
+	late     [worldDisks]writing
+	job      RetireConfig
+	job2     mode
 }
 
 // tidy clears what a claim will not read again.
