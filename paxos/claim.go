@@ -170,14 +170,15 @@ func (c *Claim) Saw(disk int, v View, err error) {
 		c.end(err)
 		return
 	}
-	switch {
-	case c.step == looking:
+	if c.step == looking {
 		c.looked(rec)
-	case c.step == checking:
-		c.checked(rec)
-	default: // waiting, yielding
-		c.reread(rec)
+		return
 	}
+	if c.step == checking {
+		c.checked(rec)
+		return
+	}
+	c.reread(rec)
 }
 
 // Wrote reports what became of a write on one disk.

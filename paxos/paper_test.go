@@ -44,7 +44,7 @@ func vote(round, mbal, bal, host uint64) Block {
 
 func blocks(b ...Block) View { return View{Blocks: b} }
 
-// Phases 1, 2: in each phase a processor first writes its own block and then reads everybody's; two phases, no more.
+// Phases 1, 2: in each a processor first writes its own block and then reads everybody's; no more phases.
 func TestPaperWriteThenRead(t *testing.T) {
 	b := ballotOf(1, Block{})
 	var got []Do
@@ -64,7 +64,7 @@ func TestPaperWriteThenRead(t *testing.T) {
 	}
 }
 
-// Phases 1, 2: a phase is complete when write and reads are done on a majority of the disks: the same majority.
+// Phases 1, 2: a phase is complete when write and reads are done on one and the same majority of the disks.
 func TestPaperMajorityOfWholeDisks(t *testing.T) {
 	b := ballotOf(3, Block{})
 	wrote(b, true, true, false)
