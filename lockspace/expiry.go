@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tenurelock/tenure/leases"
+	"github.com/tenurelock/tenure/leases/monotime"
 )
 
 var errLeft = errors.New("the lockspace was left")
@@ -14,45 +15,37 @@ var errLeft = errors.New("the lockspace was left")
 // checkEvery is how often expiry is judged at least: a timer alone would not notice that the machine slept.
 const checkEvery = time.Second
 
-// watching is the goroutine that judges our own lease. It does no I/O.
+// watching is the goroutine that judges our own lease.
 func (s *Space) watching(ctx context.Context) {
 	for {
 		left := s.judge()
-		if left <= 0 {
-			return
-		}
-		s.warn(left)
-		if !sleep(ctx, min(left, checkEvery)) {
+		if left <= 0 || !sleep(ctx, min(left, checkEvery)) {
 			return
 		}
 	}
 }
 
-// judge loses the membership if it has expired, and returns how long it still lasts. The time that the
-// machine was suspended counts: the others' clocks went on (spec ondisk 9.24).
+// judge loses the membership if it has expired, and returns how long it still lasts.
 func (s *Space) judge() time.Duration {
 	s.mu.Lock()
-	since, slept := s.renewed, s.cfg.Clock.Asleep()-s.asleep
-	closed := s.closed
-	s.mu.Unlock()
-	age := s.cfg.Clock.Now().Sub(since) + max(slept, 0)
-	left := s.times.RenewalFail() - age
-	switch {
-	case closed:
+	defer s.mu.Unlock()
+	return s.judgeLocked()
+}
+
+// judgeLocked is judge with mu held. The time that the machine was suspended counts: the clocks of the others
+// went on (spec ondisk 9.24).
+func (s *Space) judgeLocked() time.Duration {
+	if s.closed {
 		return 0
-	case left <= 0:
-		s.lose(&leases.Error{Op: "renew", Space: s.cfg.Name, Kind: leases.Lost, Err: expired(age, slept)})
+	}
+	slept := max(s.cfg.Clock.Asleep()-s.asleep, 0)
+	age := s.cfg.Clock.Now().Sub(s.renewed) + slept
+	left := s.times.RenewalFail() - age
+	if left <= 0 {
+		s.loseLocked(&leases.Error{Op: "renew", Space: s.cfg.Name, Kind: leases.Lost, Err: expired(age, slept)})
 		return 0
 	}
 	return left
-}
-
-// warn says each second that the lease runs out.
-func (s *Space) warn(left time.Duration) {
-	if age := s.times.RenewalFail() - left; age >= s.times.RenewalWarn() {
-		s.cfg.Log.Error().Str("space", s.cfg.Name).Msg(fmt.Sprintf(
-			"check_our_lease warning %d last_success %d", int(age/time.Second), s.Renewed().Seconds()))
-	}
 }
 
 func expired(age, slept time.Duration) error {
@@ -67,9 +60,43 @@ func expired(age, slept time.Duration) error {
 func (s *Space) lose(cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.loseLocked(cause)
+}
+
+func (s *Space) loseLocked(cause error) {
 	if s.closed {
 		return
 	}
 	s.closed, s.cause = true, cause
 	close(s.lost)
+	// What is renewed after its loss would tell others that we live on.
+	s.stop()
+}
+
+// warning is the goroutine that says, each second, that the lease runs out, and that it has. Its log may
+// hang: nobody waits for it but Leave.
+func (s *Space) warning(ctx context.Context) {
+	for {
+		now, since := s.cfg.Clock.Now(), s.Renewed()
+		wait := s.times.RenewalWarn() - now.Sub(since)
+		if wait <= 0 {
+			s.warn("check_our_lease warning", now, since)
+			wait = time.Second
+		}
+		if !sleep(ctx, wait) {
+			break
+		}
+	}
+	s.mu.Lock()
+	cause := s.cause
+	s.mu.Unlock()
+	if leases.KindOf(cause) == leases.Lost && !errors.Is(cause, errLeft) {
+		s.warn("check_our_lease failed", s.cfg.Clock.Now(), s.Renewed())
+	}
+}
+
+// warn logs the age of the lease in the words that stock's users look for (spec sanlock-daemon 2.9).
+func (s *Space) warn(what string, now, since monotime.Instant) {
+	age := now.Seconds() - since.Seconds()
+	s.cfg.Log.Error().Str("space", s.cfg.Name).Msgf("%s %d last_success %d", what, age, since.Seconds())
 }

@@ -9,27 +9,30 @@ import (
 	"github.com/tenurelock/tenure/leases/monotime"
 )
 
-var errNoSuchHost = errors.New("its host id does not exist in this lockspace; the lease record is corrupt")
-
-// Status is what `status` tells of a lockspace (spec sanlock-daemon 1.9). Times are seconds of our clock; a
-// result is nil after a success.
+// Status is what `status` tells of a lockspace (spec sanlock-daemon 1.9, type 3). Times are seconds of our
+// clock; a result is nil after a success.
 type Status struct {
 	AcquireAttempt, AcquireSuccess monotime.Seconds
 	RenewalAttempt, RenewalSuccess monotime.Seconds
 	RenewalResult                  error
 	RenewalReadExtend              time.Duration
+	CorruptResult                  error // of the renewal that found the sector not to be ours any more
+	RenewFail                      bool  // the membership was lost, other than by Leave
 }
 
-func (s *Status) acquired(at monotime.Instant) {
-	s.AcquireAttempt, s.AcquireSuccess = at.Seconds(), at.Seconds()
+func (s *Status) acquired(at monotime.Instant, extend time.Duration) {
+	s.AcquireSuccess = at.Seconds()
 	s.RenewalAttempt, s.RenewalSuccess = at.Seconds(), at.Seconds()
+	s.RenewalReadExtend = extend
 }
 
 // Status returns a snapshot.
 func (s *Space) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.status
+	status := s.status
+	status.RenewFail = s.cause != nil && !errors.Is(s.cause, errLeft)
+	return status
 }
 
 // RenewalEntry is one renewal that succeeded, and how many before it did not.

@@ -2,37 +2,39 @@ package lockspace
 
 import (
 	"context"
+	"hash/fnv"
 	"time"
 
 	"github.com/tenurelock/tenure/leases"
-	"github.com/tenurelock/tenure/leases/delta"
 	"github.com/tenurelock/tenure/leases/monotime"
 )
 
 // A renewal begins half a second after it is due, and so does the next try after one that failed. The pause
-// lets the first one come soon after a join without following on its heels.
-const renewPause = 500 * time.Millisecond
+// lets the first one come soon after a join without following on its heels. A share of spread is added that
+// differs between lockspaces, so that those which were joined together do not renew together for ever.
+const (
+	renewPause = 500 * time.Millisecond
+	spread     = 500 * time.Millisecond
+)
 
-// renewing is the goroutine that renews. It may hang in a transfer; nobody waits for it but Leave, which
-// cancels the transfer's wait first.
+// pauseOf is renewPause and the lockspace's share of spread.
+func pauseOf(space string, host leases.HostID) time.Duration {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(space)) // never fails
+	return renewPause + time.Duration((uint64(h.Sum32())+uint64(host)*2654435761)%1000)*spread/1000
+}
+
+// renewing is the goroutine that renews. It may hang in a transfer; losing the membership ends that wait.
 func (s *Space) renewing(ctx context.Context) {
-	next := s.cfg.Clock.Now().Add(renewPause)
-	for {
-		if !sleep(ctx, next.Sub(s.cfg.Clock.Now())) {
-			return
-		}
-		if s.Cause() != nil {
-			// Renewing what is lost would tell others that we live on.
-			return
-		}
+	next := s.cfg.Clock.Now().Add(s.pause)
+	for sleep(ctx, next.Sub(s.cfg.Clock.Now())) && s.Cause() == nil {
 		next = s.renewOnce(ctx)
 	}
 }
 
-// renewOnce tries one renewal and returns when the next one is due.
+// renewOnce tries one renewal, looks at the other hosts, and returns when the next renewal is due.
 func (s *Space) renewOnce(ctx context.Context) monotime.Instant {
-	tried := s.cfg.Clock.Now()
-	asleep := s.cfg.Clock.Asleep()
+	tried, asleep := s.cfg.Clock.Now(), s.cfg.Clock.Asleep()
 	r, err := s.lease.Renew(ctx, s.extra(tried), s.observe)
 	if ctx.Err() != nil {
 		return tried
@@ -40,15 +42,40 @@ func (s *Space) renewOnce(ctx context.Context) monotime.Instant {
 	s.note(tried, r, err)
 	if err != nil {
 		s.renewalFailed(err)
-		return s.cfg.Clock.Now().Add(renewPause)
+		return s.cfg.Clock.Now().Add(s.pause)
 	}
-	s.mu.Lock()
-	s.renewed, s.asleep, s.ready = r.At, asleep, true
-	s.mu.Unlock()
+	if !s.extend(r.At, asleep) {
+		return tried
+	}
 	if err := s.tellLink(r.At); err != nil {
 		s.lose(err)
+		return tried
 	}
-	return r.At.Add(s.times.Renewal() + renewPause)
+	if err := s.lease.Watch(ctx, s.observe); err != nil && ctx.Err() == nil {
+		s.cfg.Log.Warn().Str("space", s.cfg.Name).Err(err).Msg("not all hosts were looked at")
+	}
+	s.mu.Lock()
+	s.ready = true
+	s.mu.Unlock()
+	return r.At.Add(s.times.Renewal() + s.pause)
+}
+
+// extend counts the lease from a renewal's time, asleep being the clock's reading before it, unless the
+// lease had run out by then: a renewal that comes too late does not bring it back.
+func (s *Space) extend(at monotime.Instant, asleep time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.judgeLocked() <= 0 {
+		return false
+	}
+	s.renewed, s.asleep = whole(at), asleep
+	return true
+}
+
+// whole truncates to the timestamp that others see: two renewals in the same second are one to them, so the
+// lease must not count from the later.
+func whole(at monotime.Instant) monotime.Instant {
+	return monotime.Instant(time.Duration(at).Truncate(time.Second))
 }
 
 func (s *Space) renewalFailed(err error) {
@@ -58,6 +85,9 @@ func (s *Space) renewalFailed(err error) {
 	switch kind {
 	case leases.BadMagic, leases.BadVersion, leases.BadSectorSize, leases.WrongSpace, leases.BadChecksum,
 		leases.RenewOwner, leases.RenewDiffer:
+		s.mu.Lock()
+		s.status.CorruptResult = err
+		s.mu.Unlock()
 		s.lose(&leases.Error{Op: "renew", Space: s.cfg.Name, Kind: kind, Err: err})
 	default:
 	}
@@ -68,47 +98,11 @@ func (s *Space) tellLink(renewed monotime.Instant) error {
 	if s.cfg.Link == nil {
 		return nil
 	}
-	if err := s.cfg.Link.Live(renewed.Seconds(), renewed.Add(s.times.RenewalFail()).Seconds()); err != nil {
-		return &leases.Error{Op: "tell the watchdog", Space: s.cfg.Name, Kind: leases.WatchdogError, Err: err}
+	at := whole(renewed)
+	if err := s.cfg.Link.Live(at.Seconds(), at.Add(s.times.RenewalFail()).Seconds()); err != nil {
+		return &leases.Error{Op: "tell the watchdog of", Space: s.cfg.Name, Kind: leases.WatchdogError, Err: err}
 	}
 	return nil
-}
-
-// observe is shown each sector of a renewal's read.
-func (s *Space) observe(id leases.HostID, sector []byte) {
-	s.mu.Lock()
-	n, err := s.table.Observe(s.cfg.Clock.Now(), id, sector)
-	s.mu.Unlock()
-	if err == nil && n.NewOwner && id != s.cfg.Host && n.From.Generation != 0 {
-		s.cfg.Log.Warn().Str("space", s.cfg.Name).Uint64("host", uint64(n.From.Host)).
-			Uint64("gen", uint64(n.From.Generation)).Str("name", n.Name).Msg("host seen")
-	}
-}
-
-// extra collects the bits that are still to be shown; those that were set too long ago are forgotten.
-func (s *Space) extra(now monotime.Instant) delta.Extra {
-	hold := s.times.BitmapHold()
-	if s.cfg.BitmapHold != 0 {
-		hold = time.Duration(s.cfg.BitmapHold) * time.Second
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := delta.Extra{Event: s.event}
-	for id, set := range s.bits {
-		if now.Sub(set) > hold {
-			delete(s.bits, id)
-		} else if id != s.cfg.Host {
-			e.Bitmap = append(e.Bitmap, id)
-		}
-	}
-	return e
-}
-
-// Notify sets a host's bit in our renewals for a while, so that it looks at the requests for its leases.
-func (s *Space) Notify(id leases.HostID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.bits[id] = s.cfg.Clock.Now()
 }
 
 // sleep waits for d and reports false if ctx ended first.
@@ -117,7 +111,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return true
+		return ctx.Err() == nil
 	case <-ctx.Done():
 		return false
 	}

@@ -1,146 +1,192 @@
 package hosts
 
 import (
+	"time"
+
 	"github.com/tenurelock/tenure/leases"
 	"github.com/tenurelock/tenure/leases/monotime"
 	"github.com/tenurelock/tenure/leases/ondisk"
 	"github.com/tenurelock/tenure/leases/timeouts"
 )
 
+// unknownIO stands in for an io_timeout of 0 on disk, in seconds. Stock stores the low 8 bits, so a host that
+// has 0 there may keep its lease by 256. Our own io_timeout says nothing about it (spec ondisk 9.3, 9.14).
+const unknownIO = timeouts.MaxIO + 1
+
 // Table is what we have seen of the hosts of one lockspace. It is not safe for concurrent use.
 type Table struct {
-	self  leases.HostID
-	space leases.Name
-	ownIO uint32 // stands in for an io_timeout of 0, which old disks have
-	fire  uint32
-	seen  map[leases.HostID]*host
+	cfg  Config
+	seen map[leases.HostID]*host
+}
+
+// Config says whose table it is.
+type Config struct {
+	Self  leases.HostID
+	Space leases.Name
+	Fire  uint32        // seconds from a host's last pet of its watchdog to its reset
+	Hold  time.Duration // how long a bit that was raised for us counts as one request (spec ondisk 3.6)
+
+	// AllowUnknownFlags judges hosts by time although their records carry features of a newer sanlock, by
+	// which they may be alive without renewing (spec ondisk 8).
+	AllowUnknownFlags bool
+}
+
+// instance is what must change in a sector for its host to be alive.
+type instance struct {
+	owner     leases.Owner
+	timestamp uint64
 }
 
 // host is one sector as we know it.
 type host struct {
-	owner      leases.Owner
-	name       leases.Name
-	timestamp  uint64
-	io         uint32
+	last      instance // as last read, whether it verifies or not
+	bad       bool     // the last read did not verify
+	foreign   bool     // the last record that verified carries features that we do not know
+	owner     leases.Owner
+	name      leases.Name
+	timestamp uint64
+	io        uint32
+
 	firstCheck monotime.Instant
 	lastCheck  monotime.Instant
-	lastLive   monotime.Instant // when we last saw it change; zero if it never held a record
+	lastLive   monotime.Instant // when we last saw it change, or saw it first
+	moved      bool             // it has changed since we saw it first
 	lastReq    monotime.Instant
-	live       bool // lastLive is set
-	event      [3]uint64
-	badReads   uint64
-}
+	requested  bool // lastReq is set
 
-// Config says whose table it is. OwnIO and Fire are in seconds.
-type Config struct {
-	Self  leases.HostID
-	Space leases.Name
-	OwnIO uint32
-	Fire  uint32
+	told     instance // as last told by Observe
+	toldName leases.Name
 }
 
 // New returns an empty table.
-func New(cfg Config) *Table {
-	return &Table{
-		self: cfg.Self, space: cfg.Space, ownIO: cfg.OwnIO, fire: cfg.Fire, seen: map[leases.HostID]*host{},
-	}
-}
+func New(cfg Config) *Table { return &Table{cfg: cfg, seen: map[leases.HostID]*host{}} }
+
+// Event is what a host tells others with its renewals. Number 0 is none.
+type Event struct{ Generation, Number, Data uint64 }
 
 // Notice is what an observation showed that somebody may want to hear of.
 type Notice struct {
 	From     leases.Owner
+	Name     string // host name of the sender
 	NewOwner bool   // a host, or a new incarnation of one, was seen for the first time
-	Name     string // its host name
-	Bit      bool   // the sender has set our bit and its event fields changed or were renewed
-	Event    [3]uint64
+	Event    Event
+	Deliver  bool // our bit is raised and there is an event: tell it to whoever listens, again if need be
+	Examine  bool // our bit was newly raised: look for requests for the leases that we hold
 }
 
-// Observe takes in the sector of a host as read at now, our time after the read. Any change of owner,
-// generation or timestamp is life, even in a record that does not verify: nobody is declared dead over a torn
-// sector (spec ondisk 9.26). A sector that was never used is remembered only once it was.
-func (t *Table) Observe(now monotime.Instant, id leases.HostID, sector []byte) (Notice, error) {
+// See takes in the sector of a host as it was read, at a time not before that read. Any change of owner,
+// generation or timestamp is life, even in a record that does not verify; nothing else of such a record is
+// believed (spec ondisk 3.5, 9.26). A sector that was never used is not remembered. The error is that of
+// ondisk.CheckDelta.
+func (t *Table) See(now monotime.Instant, id leases.HostID, sector []byte) error {
+	_, _, err := t.see(now, id, sector)
+	return err
+}
+
+// see returns the host, or nil if it was never there, and its record.
+func (t *Table) see(now monotime.Instant, id leases.HostID, sector []byte) (*host, *ondisk.Leader, error) {
 	l, err := ondisk.DecodeLeader(sector)
 	if err != nil {
-		return Notice{}, err
+		return nil, nil, err
+	}
+	err = l.CheckDelta(t.cfg.Space)
+	is := instance{
+		leases.Owner{Host: leases.HostID(l.OwnerID), Generation: leases.Generation(l.OwnerGeneration)}, l.Timestamp,
 	}
 	h := t.seen[id]
 	if h == nil {
-		if l.OwnerID == 0 && l.Timestamp == 0 {
-			return Notice{}, nil
+		if is.owner.Host == 0 && is.timestamp == 0 {
+			return nil, nil, err
 		}
-		h = &host{firstCheck: now}
+		h = &host{last: is, firstCheck: now, lastLive: now}
 		t.seen[id] = h
 	}
-	h.lastCheck = now
-	owner := leases.Owner{Host: leases.HostID(l.OwnerID), Generation: leases.Generation(l.OwnerGeneration)}
-	if owner == h.owner && l.Timestamp == h.timestamp {
-		return Notice{}, nil
+	if is != h.last {
+		h.lastLive, h.moved = now, true
 	}
-	bad := l.Magic != ondisk.DeltaMagic || !l.SpaceName.Equal(t.space)
-	n := Notice{From: owner, Name: l.ResourceName.String()}
-	if bad {
-		h.badReads++
-	} else {
-		n.NewOwner = owner != h.owner || !h.name.Equal(l.ResourceName)
-		h.owner, h.name, h.io = owner, l.ResourceName, uint32(l.IOTimeout)
+	h.lastCheck, h.last, h.bad = now, is, err != nil
+	if err != nil {
+		return h, nil, err
 	}
-	h.timestamp, h.lastLive, h.live = l.Timestamp, now, true
-	if id != t.self && !bad && ondisk.BitmapHas(sector, uint64(t.self)) {
-		n.Bit, n.Event = true, [3]uint64{l.WriteID, l.WriteGeneration, l.WriteTimestamp}
+	h.owner, h.name, h.timestamp, h.io = is.owner, l.ResourceName, l.Timestamp, uint32(l.IOTimeout)
+	h.foreign = l.UnknownFlags() != 0 || l.Version&0xffff > ondisk.DeltaVersion&0xffff
+	return h, &l, nil
+}
+
+// Observe is See, and tells what the host's record says to others: once for each change that Observe itself
+// has seen, whatever See was shown in between.
+func (t *Table) Observe(now monotime.Instant, id leases.HostID, sector []byte) (Notice, error) {
+	h, l, err := t.see(now, id, sector)
+	if err != nil || h == nil || h.last == h.told {
+		return Notice{}, err
+	}
+	n := Notice{
+		From: h.owner, Name: h.name.String(), NewOwner: h.owner != h.told.owner || !h.name.Equal(h.toldName),
+	}
+	h.told, h.toldName = h.last, h.name
+	if id == t.cfg.Self || !ondisk.BitmapHas(sector, uint64(t.cfg.Self)) {
+		return n, nil
+	}
+	n.Event = Event{Generation: l.WriteID, Number: l.WriteGeneration, Data: l.WriteTimestamp}
+	n.Deliver = n.Event.Number != 0
+	if !h.requested || now.Sub(h.lastReq) >= t.cfg.Hold {
+		n.Examine = true
+		h.lastReq, h.requested = now, true
 	}
 	return n, nil
 }
 
-// times returns the intervals of a host, from its own io_timeout and never less than from least.
-func (t *Table) times(h *host, least uint32) timeouts.Set {
-	return timeouts.Of(max(h.io, least), t.ownIO, t.fire)
-}
-
-// state judges a host by what was seen until now (spec ondisk 3.5, first match counts).
+// state judges a host by what was seen until now (spec ondisk 3.5, first match counts). leastIO is the least
+// io_timeout that may be assumed, in seconds.
 func (t *Table) state(now monotime.Instant, id leases.HostID, h *host, leastIO uint32) leases.Verdict {
-	if h.timestamp == 0 {
+	switch {
+	case !h.bad && h.timestamp == 0:
 		return leases.Free
-	}
-	if id == t.self {
+	case id == t.cfg.Self:
 		return leases.Alive
 	}
-	last := h.firstCheck
-	if h.live {
-		last = h.lastLive
-	}
-	times := t.times(h, leastIO)
-	switch silent := now.Sub(last); {
-	case silent <= times.HostFail() && h.firstCheck == h.lastLive:
+	return t.silence(now, h, leastIO)
+}
+
+// silence judges a host by how long it has not changed, and by its own io_timeout.
+func (t *Table) silence(now monotime.Instant, h *host, leastIO uint32) leases.Verdict {
+	times := timeouts.Of(max(h.io, leastIO), unknownIO, t.cfg.Fire)
+	switch silent := now.Sub(h.lastLive); {
+	case silent <= times.HostFail() && !h.moved:
 		return leases.Unknown
 	case silent <= times.HostFail():
 		return leases.Alive
-	case silent > times.HostDead():
+	case silent > times.HostDead() && !h.bad && (!h.foreign || t.cfg.AllowUnknownFlags):
 		return leases.Dead
 	}
 	return leases.Failing
 }
 
-// Verdict judges an incarnation by a record that was read for this question. asked is our time before that
-// read was begun, so that a slow read makes nobody older; the record must have been observed before. The
-// owner's io_timeout is the larger of the one known before and the one just read (spec ondisk 9.3).
+// Verdict judges an incarnation by a record that was read for this question, that verifies, and that was
+// observed after it was read. asked is our time before that read began, so that a slow read makes nobody
+// older. The owner's io_timeout is the larger of the one known before and the one just read (spec ondisk 9.3).
+//
+// A free record of an older generation than the one asked for is a remnant, of a format or of a write that
+// came late, and says nothing about that incarnation: then only silence counts.
 func (t *Table) Verdict(asked monotime.Instant, o leases.Owner, fresh ondisk.Leader) leases.Verdict {
+	h := t.seen[o.Host]
 	switch {
-	case fresh.Timestamp == 0:
-		return leases.Free
 	case fresh.OwnerID != uint64(o.Host), fresh.OwnerGeneration > uint64(o.Generation):
 		return leases.Free
-	}
-	h := t.seen[o.Host]
-	if h == nil {
+	case fresh.Timestamp == 0 && fresh.OwnerGeneration == uint64(o.Generation):
+		return leases.Free
+	case h == nil:
 		return leases.Unknown
+	case fresh.Timestamp == 0:
+		return t.silence(asked, h, uint32(fresh.IOTimeout))
 	}
 	return t.state(asked, o.Host, h, uint32(fresh.IOTimeout))
 }
 
-// IO returns the io_timeout in seconds last seen of a host, 0 if it was never seen.
-func (t *Table) IO(id leases.HostID) uint32 {
+// Generation returns the generation last seen of a host id, 0 if none was.
+func (t *Table) Generation(id leases.HostID) leases.Generation {
 	if h := t.seen[id]; h != nil {
-		return h.io
+		return h.owner.Generation
 	}
 	return 0
 }

@@ -20,6 +20,7 @@ type View struct {
 	LastCheck monotime.Seconds
 	LastLive  monotime.Seconds
 	LastReq   monotime.Seconds
+	Bad       bool // the last read of its sector did not verify; the rest is of the one before
 }
 
 // Views lists every host that has ever been seen, by host id, judged at now.
@@ -29,7 +30,7 @@ func (t *Table) Views(now monotime.Instant) []View {
 		all = append(all, View{
 			Host: id, Owner: h.owner, Name: h.name.String(), Timestamp: h.timestamp, IO: h.io,
 			State:     t.state(now, id, h, 0),
-			LastCheck: h.lastCheck.Seconds(), LastLive: h.lastLive.Seconds(), LastReq: h.lastReq.Seconds(),
+			LastCheck: h.lastCheck.Seconds(), LastLive: h.lastLive.Seconds(), LastReq: h.lastReq.Seconds(), Bad: h.bad,
 		})
 	}
 	slices.SortFunc(all, func(a, b View) int { return cmp.Compare(a.Host, b.Host) })
