@@ -240,3 +240,24 @@ func TestErrorText(t *testing.T) {
 		t.Errorf("short leader: %v", err)
 	}
 }
+
+func TestHostBlockUnused(t *testing.T) {
+	var sector [512]byte
+	if !HostBlockUnused(sector[:]) || HostBlockUnused(sector[:HostBlockSize-1]) {
+		t.Error("zeros must be unused, too few bytes not")
+	}
+	undefined := [HostBlockSize]bool{}
+	for _, r := range undefinedInBlock {
+		for i := r[0]; i < min(r[1], HostBlockSize); i++ {
+			undefined[i] = true
+		}
+	}
+	for i := range sector {
+		sector = [512]byte{}
+		sector[i] = 1
+		want := i >= HostBlockSize || undefined[i]
+		if got := HostBlockUnused(sector[:]); got != want && (i < 132 || i >= 136) {
+			t.Errorf("byte %d set: unused %v, want %v", i, got, want)
+		}
+	}
+}
