@@ -184,156 +184,128 @@ func survive(t *testing.T, m model, limit int) int {
 	return len(x.seen)
 }
 
-// sound lists the models that the unbroken rules must survive; each is walked to its end.
-func sound() []soundModel {
+// small, medium and large models: what the unbroken rules must survive. Each is walked to its end.
+func small() []model {
 	c := func(a, b, c int8) [worldHosts]int8 { return [worldHosts]int8{a, b, c} }
-	return []soundModel{
-		{quick, model{
-			name: "2 hosts, 1 disk", hosts: 2, disks: 1, tries: 4,
-			limits: limits{claims: c(1, 1, 0)},
-		}},
-		{quick, model{
-			name: "2 hosts, 1 disk, shared and exclusive", hosts: 2, disks: 1, tries: 2,
-			shared: [worldHosts]bool{true}, limits: limits{claims: c(1, 2, 0)},
-		}},
-		{quick, model{
-			name: "2 hosts, 3 disks", hosts: 2, disks: 3, tries: 1,
-			limits: limits{claims: c(1, 1, 0)},
-		}},
-		{quick, model{
-			name: "2 hosts, 3 disks, crash", hosts: 2, disks: 3, tries: 1,
-			limits: limits{claims: c(1, 1, 0), crashes: 1, joins: 1},
-		}},
-		{quick, model{
-			name: "3 hosts, 1 disk", hosts: 3, disks: 1, tries: 1,
-			limits: limits{claims: c(1, 1, 1)},
-		}},
-		{full, model{
-			name: "2 hosts, 1 disk, crash", hosts: 2, disks: 1, tries: 2,
-			limits: limits{claims: c(2, 1, 0), crashes: 1, joins: 1},
-		}},
-		{full, model{
-			name: "2 hosts, 1 disk, failed transfer", hosts: 2, disks: 1, tries: 2,
-			limits: limits{claims: c(2, 1, 0), faults: 1},
-		}},
-		{full, model{
-			name: "2 hosts, 1 disk, late write", hosts: 2, disks: 1, tries: 2,
-			limits: limits{claims: c(2, 1, 0), lates: 1},
-		}},
-		{full, model{
-			name: "2 hosts, 1 disk, bad block", hosts: 2, disks: 1, tries: 2,
-			limits: limits{claims: c(1, 2, 0), rot: 1},
-		}},
-		{full, model{
-			name: "2 hosts, 1 disk, stale leader", hosts: 3, disks: 1, tries: 1,
-			setup: staleLeader, limits: limits{claims: c(2, 1, 0)},
-		}},
-		{full, model{
-			name: "2 hosts, 1 disk, record read before blocks", hosts: 2, disks: 1, tries: 2,
-			torn: recordFirst, limits: limits{claims: c(2, 1, 0)},
-		}},
-		{full, model{
-			name: "2 hosts, 1 disk, blocks read before record", hosts: 2, disks: 1, tries: 2,
-			torn: blocksFirst, limits: limits{claims: c(2, 1, 0)},
-		}},
-		{full, model{
-			name: "2 hosts, 2 disks, late write", hosts: 2, disks: 2, tries: 1,
-			limits: limits{claims: c(1, 1, 0), lates: 1},
-		}},
-		{full, model{
-			name: "2 hosts, 3 disks, failed transfer", hosts: 2, disks: 3, tries: 1,
-			limits: limits{claims: c(1, 1, 0), faults: 1},
-		}},
-		{full, model{
-			name: "2 hosts, 2 disks, lost disk", hosts: 2, disks: 2, tries: 1,
-			limits: limits{claims: c(1, 1, 0), losses: 1},
-		}},
-	}
+	return []model{{
+		name: "2 hosts, 1 disk", hosts: 2, disks: 1, tries: 4,
+		limits: limits{claims: c(1, 1, 0)},
+	}, {
+		name: "2 hosts, 1 disk, shared and exclusive", hosts: 2, disks: 1, tries: 2,
+		shared: [worldHosts]bool{true}, limits: limits{claims: c(1, 2, 0)},
+	}, {
+		name: "2 hosts, 3 disks", hosts: 2, disks: 3, tries: 1,
+		limits: limits{claims: c(1, 1, 0)},
+	}, {
+		name: "2 hosts, 3 disks, crash", hosts: 2, disks: 3, tries: 1,
+		limits: limits{claims: c(1, 1, 0), crashes: 1, joins: 1},
+	}, {
+		name: "3 hosts, 1 disk", hosts: 3, disks: 1, tries: 1,
+		limits: limits{claims: c(1, 1, 1)},
+	}}
 }
 
-// wider lists more of them, for TENURE_EXPLORE=deep.
-func wider() []soundModel {
+func medium() []model {
 	c := func(a, b, c int8) [worldHosts]int8 { return [worldHosts]int8{a, b, c} }
-	return []soundModel{
-		{extra, model{
-			name: "2 hosts, 1 disk, crash, 3 tries", hosts: 2, disks: 1, tries: 3,
-			limits: limits{claims: c(2, 2, 0), crashes: 1, joins: 1},
-		}},
-		{extra, model{
-			name: "2 hosts, 1 disk, late and failed, 3 tries", hosts: 2, disks: 1, tries: 3,
-			limits: limits{claims: c(2, 1, 0), lates: 1, faults: 1},
-		}},
-		{extra, model{
-			name: "2 hosts, 1 disk, shared, crash", hosts: 2, disks: 1, tries: 2,
-			shared: [worldHosts]bool{true}, limits: limits{claims: c(1, 2, 0), crashes: 1, joins: 1},
-		}},
-		{extra, model{
-			name: "2 hosts, 1 disk, stale leader, 2 tries", hosts: 3, disks: 1, tries: 2,
-			setup: staleLeader, limits: limits{claims: c(2, 1, 0)},
-		}},
-		{extra, model{
-			name: "2 hosts, 1 disk, stale leader, crash", hosts: 3, disks: 1, tries: 2,
-			setup: staleLeader, limits: limits{claims: c(2, 1, 0), crashes: 1, joins: 1},
-		}},
-		{extra, model{
-			name: "2 hosts, 1 disk, stale leader, failed transfer", hosts: 3, disks: 1, tries: 2,
-			setup: staleLeader, limits: limits{claims: c(2, 1, 0), faults: 1},
-		}},
-		{extra, model{
-			name: "2 hosts, 3 disks, 2 tries", hosts: 2, disks: 3, tries: 2,
-			limits: limits{claims: c(1, 1, 0)},
-		}},
-		{extra, model{
-			name: "2 hosts, 3 disks, lost disk", hosts: 2, disks: 3, tries: 2,
-			limits: limits{claims: c(1, 1, 0), losses: 1},
-		}},
-		{extra, model{
-			name: "2 hosts, 3 disks, late write", hosts: 2, disks: 3, tries: 1,
-			limits: limits{claims: c(2, 1, 0), lates: 1},
-		}},
-		{extra, model{
-			name: "3 hosts, 1 disk, 2 tries", hosts: 3, disks: 1, tries: 2,
-			limits: limits{claims: c(1, 1, 1)},
-		}},
-		{extra, model{
-			name: "2 hosts, 1 disk, record before blocks, stale leader, failed", hosts: 3, disks: 1,
-			tries: 2, torn: recordFirst, setup: staleLeader, limits: limits{claims: c(2, 1, 0), faults: 1},
-		}},
-		{extra, model{
-			name: "2 hosts, 1 disk, blocks before record, stale leader, failed", hosts: 3, disks: 1,
-			tries: 2, torn: blocksFirst, setup: staleLeader, limits: limits{claims: c(2, 1, 0), faults: 1},
-		}},
-		{extra, model{
-			name: "3 hosts, 1 disk, crash", hosts: 3, disks: 1, tries: 1,
-			limits: limits{claims: c(1, 1, 1), crashes: 1, joins: 1},
-		}},
-	}
+	return []model{{
+		name: "2 hosts, 1 disk, crash", hosts: 2, disks: 1, tries: 1,
+		limits: limits{claims: c(2, 1, 0), crashes: 1, joins: 1},
+	}, {
+		name: "2 hosts, 1 disk, failed transfer", hosts: 2, disks: 1, tries: 2,
+		limits: limits{claims: c(2, 1, 0), faults: 1},
+	}, {
+		name: "2 hosts, 1 disk, late write", hosts: 2, disks: 1, tries: 2,
+		limits: limits{claims: c(2, 1, 0), lates: 1},
+	}, {
+		name: "2 hosts, 1 disk, bad block", hosts: 2, disks: 1, tries: 2,
+		limits: limits{claims: c(1, 1, 0), rot: 1},
+	}, {
+		name: "2 hosts, 1 disk, stale leader", hosts: 3, disks: 1, tries: 1,
+		setup: staleLeader, limits: limits{claims: c(2, 1, 0)},
+	}, {
+		name: "2 hosts, 1 disk, record read before blocks", hosts: 2, disks: 1, tries: 2,
+		torn: recordFirst, limits: limits{claims: c(2, 1, 0)},
+	}, {
+		name: "2 hosts, 1 disk, blocks read before record", hosts: 2, disks: 1, tries: 2,
+		torn: blocksFirst, limits: limits{claims: c(2, 1, 0)},
+	}, {
+		name: "2 hosts, 2 disks, late write", hosts: 2, disks: 2, tries: 1,
+		limits: limits{claims: c(1, 1, 0), lates: 1},
+	}, {
+		name: "2 hosts, 2 disks, failed transfer", hosts: 2, disks: 2, tries: 1,
+		limits: limits{claims: c(1, 1, 0), faults: 1},
+	}, {
+		name: "2 hosts, 2 disks, lost disk", hosts: 2, disks: 2, tries: 1,
+		limits: limits{claims: c(1, 1, 0), losses: 1},
+	}}
 }
 
-// effort says when a model is worth its time.
-type effort uint8
+func large() []model {
+	c := func(a, b, c int8) [worldHosts]int8 { return [worldHosts]int8{a, b, c} }
+	return []model{{
+		name: "2 hosts, 1 disk, crash, 3 tries", hosts: 2, disks: 1, tries: 3,
+		limits: limits{claims: c(2, 2, 0), crashes: 1, joins: 1},
+	}, {
+		name: "2 hosts, 1 disk, late and failed, 3 tries", hosts: 2, disks: 1, tries: 3,
+		limits: limits{claims: c(2, 1, 0), lates: 1, faults: 1},
+	}, {
+		name: "2 hosts, 1 disk, bad block, 2 claims", hosts: 2, disks: 1, tries: 2,
+		limits: limits{claims: c(1, 2, 0), rot: 1},
+	}, {
+		name: "2 hosts, 1 disk, shared, crash", hosts: 2, disks: 1, tries: 2,
+		shared: [worldHosts]bool{true}, limits: limits{claims: c(1, 2, 0), crashes: 1, joins: 1},
+	}, {
+		name: "2 hosts, 1 disk, stale leader, 2 tries", hosts: 3, disks: 1, tries: 2,
+		setup: staleLeader, limits: limits{claims: c(2, 1, 0)},
+	}, {
+		name: "2 hosts, 1 disk, stale leader, crash", hosts: 3, disks: 1, tries: 2,
+		setup: staleLeader, limits: limits{claims: c(2, 1, 0), crashes: 1, joins: 1},
+	}, {
+		name: "2 hosts, 1 disk, stale leader, failed transfer", hosts: 3, disks: 1, tries: 2,
+		setup: staleLeader, limits: limits{claims: c(2, 1, 0), faults: 1},
+	}, {
+		name: "2 hosts, 1 disk, stale leader, record first", hosts: 3, disks: 1, tries: 2,
+		torn: recordFirst, setup: staleLeader, limits: limits{claims: c(2, 1, 0), faults: 1},
+	}, {
+		name: "2 hosts, 1 disk, stale leader, blocks first", hosts: 3, disks: 1, tries: 2,
+		torn: blocksFirst, setup: staleLeader, limits: limits{claims: c(2, 1, 0), faults: 1},
+	}}
+}
 
-const (
-	quick effort = iota // always
-	full                // not with -short
-	extra               // only with TENURE_EXPLORE=deep
-)
-
-type soundModel struct {
-	effort effort
-	model  model
+func larger() []model {
+	c := func(a, b, c int8) [worldHosts]int8 { return [worldHosts]int8{a, b, c} }
+	return []model{{
+		name: "2 hosts, 3 disks, 2 tries", hosts: 2, disks: 3, tries: 2,
+		limits: limits{claims: c(1, 1, 0)},
+	}, {
+		name: "2 hosts, 3 disks, failed transfer", hosts: 2, disks: 3, tries: 1,
+		limits: limits{claims: c(1, 1, 0), faults: 1},
+	}, {
+		name: "2 hosts, 3 disks, lost disk", hosts: 2, disks: 3, tries: 2,
+		limits: limits{claims: c(1, 1, 0), losses: 1},
+	}, {
+		name: "2 hosts, 3 disks, late write", hosts: 2, disks: 3, tries: 1,
+		limits: limits{claims: c(2, 1, 0), lates: 1},
+	}, {
+		name: "3 hosts, 1 disk, 2 tries", hosts: 3, disks: 1, tries: 2,
+		limits: limits{claims: c(1, 1, 1)},
+	}, {
+		name: "3 hosts, 1 disk, crash", hosts: 3, disks: 1, tries: 1,
+		limits: limits{claims: c(1, 1, 1), crashes: 1, joins: 1},
+	}}
 }
 
 func TestSound(t *testing.T) {
-	total, models := 0, 0
-	for _, s := range append(sound(), wider()...) {
-		t.Run(s.model.name, func(t *testing.T) {
-			if s.effort == full && testing.Short() || s.effort == extra && !deep() {
-				t.Skip("too long: see effort")
-			}
-			total += survive(t, s.model, 2e7)
-			models++
-		})
+	models := small()
+	if !testing.Short() {
+		models = append(models, medium()...)
 	}
-	t.Logf("%d models, %d states: never two owners, one value per round", models, total)
+	if deep() {
+		models = append(append(models, large()...), larger()...)
+	}
+	total := 0
+	for _, m := range models {
+		t.Run(m.name, func(t *testing.T) { total += survive(t, m, 2e7) })
+	}
+	t.Logf("%d models, %d states: never two owners, one value per round", len(models), total)
 }

@@ -25,7 +25,7 @@ func TestStockNeighbour(t *testing.T) {
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			if !deep() && m.hosts == 3 {
-				t.Skip("too long: see effort")
+				t.Skip("too long: TENURE_EXPLORE=deep walks it")
 			}
 			m.disks, m.hosts = 1, max(m.hosts, 2)
 			survive(t, m, 2e6)
