@@ -50,25 +50,37 @@ func (l *Lease) Acquire(ctx context.Context) (Claim, error) {
 	if err != nil {
 		return Claim{}, err
 	}
-	// Both io_timeouts count: a rival that read the same record may be as slow as that one allows, or as
-	// ours does (spec ondisk 9.13).
-	theirs := timeouts.Of(uint32(found.record.IOTimeout), l.cfg.Times.IO, l.cfg.Times.Fire)
-	wait := max(theirs.ShortDelay(), l.cfg.Times.ShortDelay())
+	wait := l.shortDelay(&found.record)
 	if err := sleep(ctx, wait); err != nil {
 		return Claim{}, l.fail("join", leases.Aborted, err)
 	}
-	now, err := l.look(ctx)
-	if err != nil {
+	if err := l.confirm(ctx, &mine); err != nil {
 		return Claim{}, err
-	}
-	if now.record != mine {
-		return Claim{}, l.fail("join", leases.HostIDBusy, fmt.Errorf(
-			"%q took host id %d at the same time; give each host an id of its own",
-			now.record.ResourceName, l.cfg.Host))
 	}
 	l.last, l.sure, l.held, l.used = mine, true, true, uint64(l.cfg.Host)
 	owner := leases.Owner{Host: l.cfg.Host, Generation: leases.Generation(mine.OwnerGeneration)}
 	return Claim{Owner: owner, At: at, Waited: wait}, nil
+}
+
+// shortDelay is the wait after a claim of the record that was found. Both io_timeouts count: a rival that read
+// the same record may be as slow as that one allows, or as ours does (spec ondisk 9.13).
+func (l *Lease) shortDelay(found *ondisk.Leader) time.Duration {
+	theirs := timeouts.Of(uint32(found.IOTimeout), l.cfg.Times.IO, l.cfg.Times.Fire)
+	return max(theirs.ShortDelay(), l.cfg.Times.ShortDelay())
+}
+
+// confirm makes sure that our claim still stands.
+func (l *Lease) confirm(ctx context.Context, mine *ondisk.Leader) error {
+	now, err := l.look(ctx)
+	if err != nil {
+		return err
+	}
+	if now.record != *mine {
+		return l.fail("join", leases.HostIDBusy, fmt.Errorf(
+			"%q took host id %d at the same time; give each host an id of its own",
+			now.record.ResourceName, l.cfg.Host))
+	}
+	return nil
 }
 
 // settle waits for what an earlier membership of this process may still have in flight to our sector.
