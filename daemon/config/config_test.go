@@ -30,8 +30,10 @@ func TestRead(t *testing.T) {
 		}},
 		{"comments", "#quiet_fail=0\n\n# x\n", func(*Config) {}},
 		{"a key not in the first column is none", " debug_clients = 1\n", func(*Config) {}},
-		{"two equal signs", "use_aio == 3\nsh_retries=1=2", func(c *Config) { c.UseAIO, c.SharedRetries = 0, 1 }},
-		{"no =, stock takes the value of the line before", "use_aio = 5\nsh_retries 17\n", func(c *Config) { c.UseAIO = 5 }},
+		{"two equal signs", "use_aio == 3\nsh_retries=1=2",
+			func(c *Config) { c.UseAIO, c.SharedRetries = 0, 1 }},
+		{"no =, stock takes the value of the line before", "use_aio = 5\nsh_retries 17\n",
+			func(c *Config) { c.UseAIO = 5 }},
 		{"no value, stock takes what is in memory", "use_aio = \nsh_retries = 4\n", func(c *Config) {
 			c.SharedRetries = 4
 		}},
@@ -52,11 +54,15 @@ func TestRead(t *testing.T) {
 		{"a long name is cut, at 48 in stock", "our_host_name = " + long[:60] + "\n", func(c *Config) {
 			c.OurHostName = long[:47]
 		}},
-		{"a long line goes on as the next", "#" + long[:126] + "sh_retries=9", func(c *Config) { c.SharedRetries = 9 }},
-		{"max_sectors_kb ignore", "max_sectors_kb = ignore\n", func(c *Config) { c.MaxSectors = MaxSectors{Ignore: true} }},
-		{"max_sectors_kb align", "max_sectors_kb = align\n", func(c *Config) { c.MaxSectors = MaxSectors{Align: true} }},
+		{"a long line goes on as the next", "#" + long[:126] + "sh_retries=9",
+			func(c *Config) { c.SharedRetries = 9 }},
+		{"max_sectors_kb ignore", "max_sectors_kb = ignore\n",
+			func(c *Config) { c.MaxSectors = MaxSectors{Ignore: true} }},
+		{"max_sectors_kb align", "max_sectors_kb = align\n",
+			func(c *Config) { c.MaxSectors = MaxSectors{Align: true} }},
 		{"max_sectors_kb", "max_sectors_kb = 512\n", func(c *Config) { c.MaxSectors.KB = 512 }},
-		{"max_sectors_kb odd, 0, too large", "max_sectors_kb = 7\nmax_sectors_kb=0\nmax_sectors_kb=9000", func(*Config) {}},
+		{"max_sectors_kb odd, 0, too large", "max_sectors_kb = 7\nmax_sectors_kb=0\nmax_sectors_kb=9000",
+			func(*Config) {}},
 		{"debug_cmd all", "debug_cmd = +all\n", func(c *Config) { c.DebugCmds = 0xffffffffffffffff }},
 		{"debug_cmd some", "debug_cmd = -all\ndebug_cmd = +status\ndebug_cmd=+get_hosts\n", func(c *Config) {
 			c.DebugCmds = 0x800020
@@ -65,7 +71,8 @@ func TestRead(t *testing.T) {
 			c.DebugCmds = 0xfffffffffe06ffdf
 		}},
 		{"unknown", "no_such = 3\n=4\n", func(*Config) {}},
-		{"a huge number", "sh_retries = 99999999999999999999\n", func(c *Config) { c.SharedRetries = 1<<31 - 1 }},
+		{"a huge number", "sh_retries = 99999999999999999999\n",
+			func(c *Config) { c.SharedRetries = 1<<31 - 1 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, want := Defaults(), Defaults()

@@ -59,7 +59,7 @@ const (
 	RindexEntry            // a Rindex and an REntry
 	OneResource            // a Resource and its disks
 	AcquireResources       // Data times a resource and its disks, then Options
-	ReleaseResources       // Data resources without disks; 2 with RENAME, 1 with ORPHAN, none with ALL
+	ReleaseResources       // Data resources without disks: at least 2 with RENAME, 1 with ORPHAN
 	ResourceWithValue      // a Resource without disks, then the rest of Length: the only body that Length rules
 )
 

@@ -4,8 +4,8 @@ package sanlockwire
 const (
 	KillpathSize = 256
 	killpathHalf = 128
-	// MaxKillpath is the longest path, and the longest text of arguments, that stock's library sends. The daemon takes
-	// one byte more.
+	// MaxKillpath is the longest path, and the longest text of arguments, that stock's library sends. The daemon
+	// takes one byte more.
 	MaxKillpath = 126
 )
 

@@ -13,7 +13,7 @@ var meanings = []struct {
 	{-6, "ENXIO", "no such device or address"},
 	{-7, "E2BIG", "too many, or too large"},
 	{-9, "EBADF", "bad file descriptor"},
-	{-11, "EAGAIN", "not now, try again: something is still being released, or other hosts hold the lease shared"},
+	{-11, "EAGAIN", "not now, try again: still being released, or other hosts hold the lease shared"},
 	{-12, "ENOMEM", "out of memory"},
 	{-13, "EACCES", "permission denied"},
 	{-14, "EFAULT", "bad address"},

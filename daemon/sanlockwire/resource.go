@@ -73,8 +73,8 @@ func (r *Resource) Decode(p []byte) error {
 	return nil
 }
 
-// DecodeWithDisks reads a resource and its NumDisks disks from p and returns what follows them. The errors are
-// a *ShortError, and a *leases.Error of kind OutOfRange when NumDisks is not 1 to 4.
+// DecodeWithDisks reads a resource and its NumDisks disks from p and returns what follows them. The errors
+// are a *ShortError, and a *leases.Error of kind OutOfRange when NumDisks is not 1 to 4.
 func (r *Resource) DecodeWithDisks(p []byte) (rest []byte, err error) {
 	if err := r.Decode(p); err != nil {
 		return nil, err

@@ -122,7 +122,8 @@ func errnoOf(err error) int32 {
 	return 0
 }
 
-// numberOf gives each kind its number. Kinds that the table leaves out, such as Other, have none of their own.
+// numberOf gives each kind its number. Kinds that the table leaves out, such as Other, have none of their
+// own.
 var numberOf = [256]int32{
 	leases.IO:             -5,
 	leases.Timeout:        -202,

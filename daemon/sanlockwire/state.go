@@ -77,7 +77,8 @@ func ReadState(r io.Reader) (State, error) {
 	s.Name = leases.Name(p[24:72])
 	n := binary.LittleEndian.Uint32(p[72:])
 	if n > MaxStateText {
-		return s, fmt.Errorf("state record of type %d: a text of %d bytes; at most %d are possible", s.Type, n, MaxStateText)
+		return s, fmt.Errorf("state record of type %d: a text of %d bytes; at most %d are possible",
+			s.Type, n, MaxStateText)
 	}
 	b := body{from: r}
 	b.take(int(n))

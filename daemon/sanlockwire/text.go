@@ -11,30 +11,20 @@ import (
 // MaxResourceText is the longest text of a resource, in bytes, its zero included.
 const MaxResourceText = 4400
 
-// The words for what a text that names a lease may be wrong about; each with the number that stock's parser
-// returns.
-var (
-	errTooShort  = &parseError{-6, "shorter than 3 bytes"}
-	errColons    = &parseError{-1, "fields are missing: a lease is LOCKSPACE:RESOURCE:PATH:OFFSET[:VERSION|:SH]"}
-	errDisks     = &parseError{-2, "more than 4 disks"}
-	errLockspace = &parseError{-22, "a lockspace is NAME:HOST_ID:PATH:OFFSET"}
-	errRindex    = &parseError{-22, "a resource index is LOCKSPACE:PATH:OFFSET"}
-)
-
-type parseError struct {
-	number int32
-	text   string
+// TextError says why a text names no resource.
+type TextError struct {
+	Number int32 // what stock's parser returns
+	Text   string
 }
 
-func (e *parseError) Error() string { return e.text }
+// Error returns the reason.
+func (e *TextError) Error() string { return e.Text }
 
-// ParseNumber returns the number by which stock's library tells why ParseResource refused, or -22.
-func ParseNumber(err error) int32 {
-	if p, ok := err.(*parseError); ok {
-		return p.number
-	}
-	return -22
-}
+func tooShort() error { return &TextError{-6, "shorter than 3 bytes"} }
+
+func badText(text string) error { return &TextError{-1, text} }
+
+func tooManyPaths() error { return &TextError{-2, fmt.Sprintf("more than %d disks", MaxDisks)} }
 
 // ExportPath puts a backslash before every space and colon of a path that has none yet; a backslash and the
 // byte after it are kept as they are. So `a:b c` becomes `a\:b\ c`.
@@ -56,8 +46,8 @@ func ExportPath(path string) string {
 // ImportPath removes every backslash, so that no path can contain one (spec sanlock-daemon 1.10).
 func ImportPath(path string) string { return strings.ReplaceAll(path, `\`, "") }
 
-// SplitFields cuts s at its colons; a backslash takes the byte after it into the field, and is left out.
-func SplitFields(s string) []string {
+// splitFields cuts s at its colons; a backslash takes the byte after it into the field, and is left out.
+func splitFields(s string) []string {
 	var fields []string
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -75,41 +65,53 @@ func SplitFields(s string) []string {
 	return append(fields, b.String())
 }
 
-// atoi reads leading decimal digits as C does: no digits are 0. Overflow gives the largest number.
-func atoi(s string) uint64 {
-	n := len(s) - len(strings.TrimLeft(s, "0123456789"))
-	if n == 0 {
-		return 0
+// megabyte is what the letter M behind an offset means.
+const megabyte = 1 << 20
+
+// number reads leading decimal digits as C does: no digits are 0, a minus wraps around, and what does not fit
+// 64 bits is the largest number. An M right behind the digits multiplies by a mebibyte.
+func number(s string) uint64 {
+	digits := strings.TrimPrefix(s, "-")
+	n := len(digits) - len(strings.TrimLeft(digits, "0123456789"))
+	v, _ := strconv.ParseUint(digits[:n], 10, 64) // no digits are 0, too many the largest
+	if strings.HasPrefix(digits[n:], "M") {
+		v *= megabyte
 	}
-	v, _ := strconv.ParseUint(s[:n], 10, 64) // the error is overflow alone, and v is then the largest
+	if len(digits) < len(s) {
+		v = -v
+	}
 	return v
 }
 
-// ParseResource reads LOCKSPACE:RESOURCE[:PATH:OFFSET…][:VERSION|:SH], the form of `-r` and of INQUIRE's answer.
-// A version sets ResLVer, a last field that begins with SH sets ResShared. Path and names longer than the
-// protocol allows are refused.
+// ParseResource reads LOCKSPACE:RESOURCE[:PATH:OFFSET…][:VERSION|:SH], the form of `-r` and of INQUIRE's
+// answer. A version sets ResLVer, a last field that begins with SH sets ResShared. Offsets may end in M for
+// MiB. Every error is a *TextError.
 func ParseResource(s string) (Resource, error) {
 	var r Resource
 	if len(s) < 3 {
-		return r, errTooShort
+		return r, tooShort()
 	}
-	fields := SplitFields(s)
+	fields := splitFields(s)
 	switch n := len(fields); {
 	case n == 1 || n == 3:
-		return r, errColons
+		return r, badText("a resource is LOCKSPACE:RESOURCE:PATH:OFFSET[:VERSION|:SH]")
 	case n > 2*(MaxDisks+1)+1:
-		return r, errDisks
-	}
-	if len(fields[0]) > leases.NameSize || len(fields[1]) > leases.NameSize {
-		return r, fmt.Errorf("a name has more than %d bytes", leases.NameSize)
+		return r, tooManyPaths()
+	case len(fields[0]) > leases.NameSize || len(fields[1]) > leases.NameSize:
+		return r, badText(fmt.Sprintf("a name has more than %d bytes", leases.NameSize))
 	}
 	r.Space, r.Name = leases.NameOf(fields[0]), leases.NameOf(fields[1])
+	if strings.HasSuffix(s, `\`) && !strings.HasSuffix(s, `\\`) {
+		return r, badText("the text ends in a backslash")
+	}
 	fields = fields[2:]
-	for ; len(fields) >= 2; fields = fields[2:] {
-		if len(fields[0]) > MaxPath {
-			return r, fmt.Errorf("a path has more than %d bytes", MaxPath)
+	for _, f := range fields {
+		if f == "" || len(f) > MaxPath {
+			return r, badText(fmt.Sprintf("a field is empty or has more than %d bytes", MaxPath))
 		}
-		r.Disks = append(r.Disks, Disk{Path: fields[0], Offset: atoi(fields[1])})
+	}
+	for ; len(fields) >= 2; fields = fields[2:] {
+		r.Disks = append(r.Disks, Disk{Path: fields[0], Offset: number(fields[1])})
 	}
 	r.NumDisks = uint32(len(r.Disks))
 	if len(fields) == 0 {
@@ -119,7 +121,7 @@ func ParseResource(s string) (Resource, error) {
 		r.Flags |= ResShared
 	} else {
 		r.Flags |= ResLVer
-		r.LVer = atoi(fields[0])
+		r.LVer = number(fields[0])
 	}
 	return r, nil
 }
@@ -181,25 +183,34 @@ func splitWords(s string) []string {
 	return words
 }
 
-// ParseLockspace reads NAME:HOST_ID:PATH:OFFSET, the form of `-s`. Trailing fields may be left out and are
-// then zero, as in stock: for many commands the name is enough.
-func ParseLockspace(s string) (Lockspace, error) {
-	var l Lockspace
-	fields := SplitFields(s)
-	if len(fields) > 4 {
-		return l, errLockspace
+// ParseLockspace reads NAME[:HOST_ID[:PATH[:OFFSET]]], the form of `-s`: for many commands the name is
+// enough. As in stock it takes everything: fields that are left out are zero, fields beyond are ignored,
+// names and paths that are too long are cut, and a backslash vanishes from the path only. The offset may end
+// in M for MiB.
+func ParseLockspace(s string) Lockspace {
+	f := append(rawFields(s), "", "", "")
+	return Lockspace{Name: leases.NameOf(f[0]), HostID: number(f[1]), Disk: diskOf(f[2], f[3])}
+}
+
+// rawFields cuts s at its colons, except those behind a backslash, and keeps backslashes.
+func rawFields(s string) []string {
+	var fields []string
+	at := 0
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case ':':
+			fields = append(fields, s[at:i])
+			at = i + 1
+		}
 	}
-	if len(fields[0]) > leases.NameSize {
-		return l, fmt.Errorf("a name has more than %d bytes", leases.NameSize)
-	}
-	l.Name = leases.NameOf(fields[0])
-	fields = append(fields, "", "", "")
-	if len(fields[2]) > MaxPath {
-		return l, fmt.Errorf("a path has more than %d bytes", MaxPath)
-	}
-	l.HostID = atoi(fields[1])
-	l.Disk = Disk{Path: fields[2], Offset: atoi(fields[3])}
-	return l, nil
+	return append(fields, s[at:])
+}
+
+func diskOf(path, offset string) Disk {
+	path = ImportPath(path)
+	return Disk{Path: path[:min(len(path), MaxPath)], Offset: number(offset)}
 }
 
 // FormatLockspace writes NAME:HOST_ID:PATH:OFFSET with the path as ExportPath writes it.
@@ -207,14 +218,15 @@ func FormatLockspace(l Lockspace) string {
 	return fmt.Sprintf("%s:%d:%s:%d", l.Name, l.HostID, ExportPath(l.Disk.Path), l.Disk.Offset)
 }
 
-// ParseRindex reads LOCKSPACE:PATH:OFFSET, the form of `-x`.
-func ParseRindex(s string) (Rindex, error) {
-	var x Rindex
-	fields := SplitFields(s)
-	if len(fields) != 3 || len(fields[0]) > leases.NameSize || len(fields[1]) > MaxPath {
-		return x, errRindex
-	}
-	x.Space = leases.NameOf(fields[0])
-	x.Disk = Disk{Path: fields[1], Offset: atoi(fields[2])}
-	return x, nil
+// ParseRindex reads LOCKSPACE[:PATH[:OFFSET]], the form of `-x`, and takes everything, as ParseLockspace.
+func ParseRindex(s string) Rindex {
+	f := append(rawFields(s), "", "")
+	return Rindex{Space: leases.NameOf(f[0]), Disk: diskOf(f[1], f[2])}
+}
+
+// ParseREntry reads NAME[:OFFSET] or :OFFSET, the form of `-e` where a resource index is meant, as
+// ParseRindex.
+func ParseREntry(s string) REntry {
+	f := append(rawFields(s), "")
+	return REntry{Name: leases.NameOf(f[0]), Offset: number(f[1])}
 }
