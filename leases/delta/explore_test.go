@@ -254,7 +254,7 @@ func choices(io uint32) (all [][]delay) {
 func (r rivals) walk(stopAtFirst bool) (runs, owned int, bad string) {
 	disk := memdisk.New(memdisk.Config{Size: ondisk.MiB})
 	longest := time.Duration(max(r.ours, r.theirs)) * time.Second
-	for lag := time.Duration(0); lag <= 3*longest; lag += longest/3 + 7*time.Millisecond {
+	for lag := time.Duration(0); lag <= 3*longest; lag += longest/2 + 7*time.Millisecond {
 		for _, ours := range choices(r.ours) {
 			for _, theirs := range choices(r.theirs) {
 				for _, stalls := range [][2]bool{{}, {true, true}} {
