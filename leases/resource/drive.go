@@ -41,6 +41,9 @@ type drive struct {
 	change func(*ondisk.Leader) // on every leader written
 	at     step
 	outbid int // pauses so far
+
+	glanced bool          // the first look of a claim is over
+	left    ondisk.Leader // how we left the leader, for the full look that comes instead of a glance
 }
 
 // run does what the machine owes until it is done or ctx ends, and returns the last action.
@@ -50,7 +53,10 @@ func (v *drive) run(ctx context.Context, m machine) paxos.Action {
 		a := m.Next()
 		switch a.Do {
 		case paxos.Look:
-			v.l.look(ctx, m, v.self.Host, true)
+			if !v.glance(ctx, m) {
+				v.l.look(ctx, m, v.self.Host, true)
+				v.compare()
+			}
 		case paxos.ReadLeader:
 			v.l.look(ctx, m, v.self.Host, false)
 		case paxos.WriteBlock:

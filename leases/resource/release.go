@@ -79,8 +79,13 @@ func (l *Lease) retire(ctx context.Context, g *Grant, r retirement) error {
 			leader.ResourceName = leases.NameOf(r.rename)
 		}
 	}}
+	l.wrote = ondisk.Leader{Timestamp: 1}
+	v.glanced = true
 	if a := v.run(ctx, m); a.Err != nil {
 		return l.fail("release", machineKind(a.Err, atLeader), a.Err)
+	}
+	if !r.shared {
+		l.restWith(self, g.block)
 	}
 	return nil
 }

@@ -31,6 +31,7 @@ type Config struct {
 
 	SharedRetries     int            // 0 means DefaultSharedRetries
 	Jitter            func() float64 // uniform in [0,1), for back-off; nil means always 0.5
+	Memory            Memory         // of an earlier Lease for the same place
 	AllowUnknownFlags bool           // go on although the leader carries flags of a newer sanlock
 }
 
@@ -46,9 +47,13 @@ type Lease struct {
 	have    [paxos.MaxDisks]bool
 	blocks  [paxos.MaxDisks][]paxos.Block // reused by every look
 
-	pace  time.Duration // what a transfer took lately, for back-off
-	own   paxos.Block   // our host block as the last claim left it
-	loose *loose        // nil when nothing is left behind
+	pace   time.Duration // what a transfer took lately, for back-off
+	rest   rest          // how the lease was left, until the next claim
+	steady bool          // the last first look found it as we had left it
+	wrote  ondisk.Leader // the leader as last written
+
+	own   paxos.Block // our host block as the last claim left it
+	loose *loose      // nil when nothing is left behind
 }
 
 // loose is what a failed operation left for others to find: our block and perhaps our leader record.
@@ -79,7 +84,9 @@ func New(cfg Config) (*Lease, error) {
 	if cfg.Jitter == nil {
 		cfg.Jitter = func() float64 { return 0.5 }
 	}
-	return &Lease{cfg: cfg, geometry: cfg.Geometry, numHosts: cfg.Geometry.MaxHosts()}, nil
+	l := &Lease{cfg: cfg, geometry: cfg.Geometry, numHosts: cfg.Geometry.MaxHosts()}
+	l.recall(cfg.Memory)
+	return l, nil
 }
 
 // Geometry returns the sizes that the leader stated when it was last read.

@@ -141,7 +141,7 @@ func (l *Lease) unshare(ctx context.Context, g *Grant, noWait bool, live leases.
 		return l.fail("convert", leases.Again, err)
 	}
 	req := Request{Mode: leases.Exclusive, NoWait: noWait}
-	l.own = g.block
+	l.own, l.rest = g.block, rest{}
 	won, sharers, err := l.claim(ctx, g.Owner, req, live, true)
 	g.block = l.own // whatever came of it: what is written next must not forget this vote
 	if err != nil {

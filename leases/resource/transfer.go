@@ -216,6 +216,7 @@ func (l *Lease) writeLeader(ctx context.Context, m machine, r paxos.Record, chan
 			base = d
 		}
 	}
+	var written [paxos.MaxDisks]ondisk.Leader
 	errs := l.each(func(d int) error {
 		leader := l.leaders[base]
 		if l.have[d] {
@@ -223,8 +224,10 @@ func (l *Lease) writeLeader(ctx context.Context, m machine, r paxos.Record, chan
 		}
 		put(&leader, r)
 		change(&leader)
-		return l.write(ctx, d, 0, func(sector []byte) { leader.Encode(sector) })
+		written[d] = leader
+		return l.write(ctx, d, 0, func(sector []byte) { written[d].Encode(sector) })
 	})
+	l.wrote = written[0]
 	for d, err := range errs {
 		m.Wrote(d, err)
 	}

@@ -1,0 +1,234 @@
+package sanlockd
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tenurelock/tenure/leases"
+	"github.com/tenurelock/tenure/leases/device"
+	"github.com/tenurelock/tenure/leases/monotime"
+	"github.com/tenurelock/tenure/leases/ondisk"
+	"github.com/tenurelock/tenure/leases/resource"
+	"github.com/tenurelock/tenure/lockspace"
+)
+
+// drainEvery bounds one wait for writes in flight before it is logged that they are waited for.
+const drainEvery = 10 * time.Second
+
+// run is the life of a lockspace: join, serve, stop the users when it is over, leave.
+func (s *Server) run(sp *space) {
+	err := s.join(sp)
+	s.mu.Lock()
+	if err != nil {
+		sp.addErr = err
+		close(sp.added)
+		s.closeSpace(sp)
+		s.drop(sp)
+		s.mu.Unlock()
+		sp.log.Error().Err(err).Msgf("add_lockspace fail result %d", resultOf(err))
+		return
+	}
+	// A removal that came during the join wins: nobody has used the lockspace yet.
+	if sp.dead {
+		sp.addErr = fail("add lockspace", sp.wire.Name, leases.Aborted, errSpaceRemoving)
+	} else {
+		sp.list = held
+	}
+	s.tell()
+	close(sp.added)
+	s.mu.Unlock()
+	sp.log.Debug().Msg("add_lockspace done")
+	s.watch(sp)
+	s.stopUsers(sp)
+	s.leave(sp)
+}
+
+var errNoWatchdog = errors.New("no watchdog would reset this host when its leases expire: this daemon cannot " +
+	"speak to wdmd yet, so it joins nothing while -w 1 (use_watchdog = 1) is in effect; " +
+	"with -w 0 (use_watchdog = 0) it runs unprotected")
+
+// join opens the device and joins. Whatever it has opened is in sp.
+func (s *Server) join(sp *space) error {
+	s.mu.Lock()
+	sp.attempt = s.cfg.Clock.Now().Seconds()
+	s.mu.Unlock()
+	name, host := sp.wire.Name.String(), leases.HostID(sp.wire.HostID)
+	dev, err := s.open(sp.wire.Disk.Path)
+	if err != nil {
+		return fail("add lockspace", sp.wire.Name, leases.NoDevice, err)
+	}
+	var link lockspace.Link
+	switch {
+	case s.cfg.UseWatchdog != 0 && s.cfg.Watchdog == nil:
+		err = errNoWatchdog
+	case s.cfg.UseWatchdog != 0:
+		link, err = s.cfg.Watchdog(name, host)
+	}
+	if err != nil {
+		dev.Close()
+		return fail("add lockspace", sp.wire.Name, leases.WatchdogError, err)
+	}
+	sp.log.Debug().Msgf("delta_acquire begin %s:%d", name, host)
+	ls, err := lockspace.Join(sp.ctx, lockspace.Config{
+		Name: name, Host: host, HostName: s.cfg.OurHostName, Device: dev, Offset: int64(sp.wire.Disk.Offset),
+		IO: sp.set.IO, Fire: sp.set.Fire, BitmapHold: uint32(s.cfg.BitmapSeconds), ReadExtend: s.cfg.RenewalReadExtend,
+		History: s.cfg.RenewalHistory, Clock: *s.cfg.Clock, Link: link, Log: sp.log,
+		AllowUnknownFlags: s.cfg.AllowUnknownFlags,
+	})
+	if err != nil {
+		dev.Close()
+		if link != nil {
+			err = errors.Join(err, link.Close())
+		}
+		return err
+	}
+	self := ls.Self()
+	sp.log.Debug().Msgf("delta_acquire done %d %d %d", self.Host, self.Generation, ls.Renewed().Seconds())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sp.ls, sp.dev = ls, dev
+	sp.success = ls.Status().AcquireSuccess
+	sp.sleep.note(ls.Renewed(), s.cfg.Clock.Asleep())
+	return nil
+}
+
+// watch returns when the lockspace is lost or to be removed.
+func (s *Server) watch(sp *space) {
+	tick := time.NewTicker(sp.set.OneIO())
+	defer tick.Stop()
+	for {
+		select {
+		case <-sp.ls.Lost():
+			s.lost(sp)
+			return
+		case <-sp.ctx.Done():
+			return
+		case <-tick.C:
+			s.mu.Lock()
+			sp.sleep.note(sp.ls.Renewed(), s.cfg.Clock.Asleep())
+			s.mu.Unlock()
+		}
+	}
+}
+
+// lost marks a lockspace whose membership is lost. There is no way back.
+func (s *Server) lost(sp *space) {
+	age := s.cfg.Clock.Now().Sub(sp.ls.Renewed())
+	s.mu.Lock()
+	if cause := sp.ls.Cause(); leases.KindOf(cause) != leases.Lost {
+		sp.corrupt = resultOf(cause)
+	}
+	s.end(sp, true)
+	s.mu.Unlock()
+	sp.log.Error().Msgf("check_our_lease failed %d", age/time.Second)
+	sp.log.Error().Err(sp.ls.Cause()).Msg("its users are stopped now")
+}
+
+// leave ends the membership of a lockspace that nobody uses any more. The host id is freed only when nothing
+// of ours can reach the leases' disks any more: a write that arrived after others have taken a lease would
+// make two owners.
+func (s *Server) leave(sp *space) {
+	s.mu.Lock()
+	sp.list = removing
+	s.purge(sp)
+	wreckage := sp.wreckage
+	s.tell()
+	s.mu.Unlock()
+	began := time.Now()
+	for !s.landed(context.Background(), wreckage, nil, drainEvery) {
+		sp.log.Error().Msg("writes to leases are still in flight; the host id is kept until they have ended")
+	}
+	if err := sp.ls.Leave(context.Background()); err != nil {
+		sp.log.Error().Err(err).Msg("leave")
+	}
+	s.mu.Lock()
+	async := sp.async
+	s.mu.Unlock()
+	if async {
+		sleep(s.root, removingLasts-time.Since(began))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closeSpace(sp)
+	s.drop(sp)
+	sp.log.Debug().Msg("free lockspace")
+}
+
+// purge forgets every lease of a lockspace that is left: it stays on disk as it is, and counts for nothing
+// there once the host id is free or dead. s.mu is held.
+func (s *Server) purge(sp *space) {
+	for _, h := range s.holdings {
+		if h.home == sp {
+			s.forget(h)
+		}
+	}
+}
+
+// closeSpace gives devices back. s.mu is held.
+func (s *Server) closeSpace(sp *space) {
+	if sp.dev != nil {
+		sp.dev.Close()
+	}
+	closeDisks(sp.wreckage)
+	sp.dev, sp.wreckage = nil, nil
+}
+
+// landed waits until no write to the disks is in flight, at most limit, and reports whether none is. If none
+// was in the first place it rests for the limit first when rest is not nil, and reports false only when ctx
+// has ended.
+func (s *Server) landed(ctx context.Context, disks []resource.Disk, rest *space, limit time.Duration) bool {
+	began := time.Now()
+	wait, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for _, d := range disks {
+		if err := settle(wait, d); err != nil {
+			return rest != nil && ctx.Err() == nil
+		}
+	}
+	if rest == nil {
+		return true
+	}
+	if time.Since(began) > hadToWait {
+		return true
+	}
+	return sleep(ctx, limit)
+}
+
+// hadToWait tells a wait for a write in flight from a look that found none.
+const hadToWait = 10 * time.Millisecond
+
+// settle waits for the writes to one place of a lease.
+func settle(ctx context.Context, d resource.Disk) error {
+	return d.Device.Settle(ctx, d.Offset, 8*ondisk.MiB)
+}
+
+// sleepMark knows how long the machine had been suspended when the last renewal was made, or a little before.
+type sleepMark struct {
+	renewed    monotime.Instant
+	then, last time.Duration
+}
+
+// note is told of the last renewal from time to time.
+func (m *sleepMark) note(renewed monotime.Instant, asleep time.Duration) {
+	if renewed != m.renewed {
+		m.renewed, m.then = renewed, m.last
+	}
+	m.last = asleep
+}
+
+// since returns how long the machine has been suspended since the last renewal, or a little more.
+func (m *sleepMark) since(asleep time.Duration) time.Duration { return max(asleep-m.then, 0) }
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(max(d, 0))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+var _ Opener = (*device.Opener)(nil)
