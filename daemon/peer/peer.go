@@ -16,9 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// soPeerPidfd is SO_PEERPIDFD, which x/sys lacks.
-const soPeerPidfd = 77
-
 // Process is the process that connected a socket: it stays that one when the socket is passed on.
 type Process struct {
 	pid, uid, gid int
@@ -55,7 +52,7 @@ func of(socket int) (*Process, error) {
 	}
 	p := &Process{pid: int(who.Pid), uid: int(who.Uid), gid: int(who.Gid), dead: make(chan struct{})}
 	if p.pid <= 0 {
-		return nil, fmt.Errorf("peer: its process is in another pid namespace; run the daemon in the host's")
+		return nil, errors.New("peer: its process is in another pid namespace; run the daemon in the host's")
 	}
 	fd, err := pidfd(socket, p.pid)
 	switch {
@@ -75,7 +72,7 @@ func of(socket int) (*Process, error) {
 
 // pidfd returns a close-on-exec descriptor of the socket's peer, or ESRCH when it is dead and gone.
 func pidfd(socket, pid int) (int, error) {
-	fd, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, soPeerPidfd)
+	fd, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
 	switch {
 	case err == nil:
 		return fd, nil
