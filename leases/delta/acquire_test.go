@@ -121,6 +121,22 @@ func TestAcquireCases(t *testing.T) {
 	}
 }
 
+// Our own io_timeout counts in the short delay if it is the longer one: stock waits by the record's alone.
+func TestShortDelayIsOursIfLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := formatted(small, 2)
+		dev := disk.Open("me")
+		defer dev.Close()
+		l := leaseOn(t, dev, 1, "me")
+		l.cfg.Times.IO = 5
+		began := time.Now()
+		claim, err := l.Acquire(t.Context())
+		if took := time.Since(began); err != nil || took != 10*time.Second || claim.Waited != took {
+			t.Errorf("%v after %v, said to be %v", err, took, claim.Waited)
+		}
+	})
+}
+
 // What a claim keeps of the record it replaces, and what it changes.
 func TestClaimPreserves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -2,6 +2,7 @@ package delta
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"syscall"
 	"testing"
@@ -459,6 +460,66 @@ func TestWatchThatFails(t *testing.T) {
 		}
 		if err := l.Release(t.Context()); err != nil || onDisk(t, disk, small, 1).Timestamp != 0 {
 			t.Errorf("released: %v", err)
+		}
+	})
+}
+
+// A write that was never started leaves the record known, and so does a renewal that succeeds after one whose
+// write failed: then any other byte is another writer's.
+func TestKnownRecordIsComparedWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := formatted(small, 2)
+		dev := faulty.Wrap(disk.Open("a"))
+		defer dev.Close()
+		l := acquired(t, dev, 1, "a")
+		gate := faulty.NewGate()
+		dev.Add(faulty.On(faulty.Write, faulty.Stall(gate)).Times(1))
+		flying, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := dev.Write(flying, 0, device.NewBuffer(512)); err == nil {
+			t.Fatal("the write did not stall")
+		}
+		_, err := l.Renew(t.Context(), Extra{}, blind)
+		wantKind(t, "behind a write that hangs", err, leases.Timeout)
+		gate.Drop(context.Canceled)
+		before := put(disk, 1, func(l *ondisk.Leader) { l.Timestamp++ })
+		_, err = l.Renew(t.Context(), Extra{}, blind)
+		wantKind(t, "changed since", err, leases.RenewDiffer)
+		put(disk, 1, func(l *ondisk.Leader) { l.Timestamp = before.Timestamp - 1 })
+		dev.Add(faulty.On(faulty.Write, faulty.Fail(nil)).Times(1))
+		_, err = l.Renew(t.Context(), Extra{}, blind)
+		wantKind(t, "failing write", err, leases.IO)
+		if _, err := l.Renew(t.Context(), Extra{}, blind); err != nil {
+			t.Fatal(err)
+		}
+		put(disk, 1, func(l *ondisk.Leader) { l.Timestamp++ })
+		_, err = l.Renew(t.Context(), Extra{}, blind)
+		wantKind(t, "changed after a good renewal", err, leases.RenewDiffer)
+	})
+}
+
+// A host id that was in use is shown even when its sector is empty: the table must see that it changed.
+func TestWipedSectorIsShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := formatted(small, 2)
+		dev := disk.Open("a")
+		defer dev.Close()
+		l := acquired(t, dev, 1, "a")
+		put(disk, 2, func(l *ondisk.Leader) { l.OwnerID, l.Timestamp = 2, 50 })
+		put(disk, 20, func(l *ondisk.Leader) { l.OwnerID, l.Timestamp = 20, 50 })
+		shown := map[leases.HostID]int{}
+		for range 2 {
+			look := func(id leases.HostID, _ []byte) { shown[id]++ }
+			if _, err := l.Renew(t.Context(), Extra{}, look); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Watch(t.Context(), look); err != nil {
+				t.Fatal(err)
+			}
+			disk.Poke(512, make([]byte, 512))
+		}
+		if shown[2] != 2 || shown[20] != 2 || shown[21] != 0 {
+			t.Errorf("shown %v", shown)
 		}
 	})
 }

@@ -54,6 +54,10 @@ func TestReadSizesErrors(t *testing.T) {
 			d.Poke(0, area)
 		}, leases.BadMagic},
 		{"a resource", func(d *memdisk.Disk) { d.Poke(0, ondisk.FormatResource(small, ls, ls, 0)) }, leases.BadMagic},
+		{"damaged, others of another lockspace", func(d *memdisk.Disk) {
+			d.Poke(0, ondisk.FormatLockspace(small, leases.NameOf("LT"), 10))
+			d.Poke(0, []byte{0})
+		}, leases.BadMagic},
 		{"newer major", first(func(l *ondisk.Leader) { l.Version += 1 << 16 }), leases.BadVersion},
 		{"sector size", first(func(l *ondisk.Leader) { l.SectorSize = 1024 }), leases.BadSectorSize},
 		{"pair", first(func(l *ondisk.Leader) { l.Flags = 0x20 }), leases.BadSizes},
