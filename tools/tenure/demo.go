@@ -16,6 +16,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/dustin/go-humanize"
 
+	"github.com/tenurelock/tenure/daemon/sanlockd"
 	"github.com/tenurelock/tenure/leases/monotime"
 	"github.com/tenurelock/tenure/leases/timeouts"
 )
@@ -29,10 +30,10 @@ const (
 
 // demoFlags are the options of `tenure demo`.
 type demoFlags struct {
-	Device string `help:"Run on this device (it is overwritten from its start) instead of a file made for the purpose." placeholder:"PATH"`
+	Device string `placeholder:"PATH" help:"Run on this device, overwriting its start, instead of on a new file."`
 	Yes    bool   `help:"Do not ask before overwriting a device."`
-	IO     uint32 `name:"io-timeout" default:"2" help:"Seconds one transfer may take; every wait is a multiple of it."`
-	Fire   uint32 `default:"10" help:"Seconds from a watchdog's last pet to its reset. The real one is 60; a smaller one is for the demo only, and for hosts that are processes on one machine."`
+	IO     uint32 `name:"io-timeout" default:"2" help:"Seconds a transfer may take; waits are multiples of it."`
+	Fire   uint32 `default:"10" help:"Seconds from a watchdog's last pet to its reset: 60, but for this demo."`
 }
 
 // demo shows the main job: two hosts, one lease, a crash, the wait, the hand-over. What it prints about the
@@ -126,7 +127,8 @@ func (d *demonstration) makeArea(ctx context.Context) error {
 			return fmt.Errorf("format %s: %w: %s", d.area, err, out)
 		}
 	}
-	d.say("formatted: lockspace %q at offset 0, lease %q at %s", demoSpace, demoResource, humanize.IBytes(areaSize))
+	d.say("formatted: lockspace %q at offset 0, lease %q at %s",
+		demoSpace, demoResource, humanize.IBytes(areaSize))
 	return d.showArea(ctx)
 }
 
@@ -135,7 +137,8 @@ func (d *demonstration) confirm() error {
 	if d.flags.Yes || os.Getenv("DEMO_YES") != "" {
 		return nil
 	}
-	fmt.Fprintf(d.out, "The first %s of %s will be overwritten. Type yes to go on: ", humanize.IBytes(2*areaSize), d.area)
+	fmt.Fprintf(d.out, "The first %s of %s will be overwritten. Type yes to go on: ",
+		humanize.IBytes(2*areaSize), d.area)
 	var answer string
 	if _, err := fmt.Fscanln(os.Stdin, &answer); err != nil || answer != "yes" {
 		return errors.New("not confirmed, nothing was written; --yes or DEMO_YES=1 goes on without asking")
@@ -169,20 +172,26 @@ func (d *demonstration) command(ctx context.Context, h *demoHost, args ...string
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, self, append([]string{"sanlock"}, args...)...)
-	cmd.Env = append(os.Environ(), "SANLOCK_PRIVILEGED=0", fmt.Sprintf("TENURE_DEMO_FIRE_SECONDS=%d", d.flags.Fire))
+	cmd.Env = append(os.Environ(), sanlockd.PrivilegedEnv+"=0",
+		fmt.Sprintf("%s=%d", sanlockd.DemoFireEnv, d.flags.Fire))
 	if h != nil {
-		cmd.Env = append(cmd.Env, "SANLOCK_RUN_DIR="+h.runDir)
+		cmd.Env = append(cmd.Env, sanlockd.RunDirEnv+"="+h.runDir)
 	}
 	return cmd, nil
 }
 
 func (d *demonstration) startHosts(ctx context.Context) error {
 	t := timeouts.Set{IO: d.flags.IO, Fire: d.flags.Fire}
-	d.say("times: io_timeout %d s, so a lease is lost %v after its last renewal; a watchdog would then reset the", d.flags.IO, t.RenewalFail())
-	d.say("  host within %d s. (A real watchdog takes %d; %d is for this demo, whose hosts are processes.)", d.flags.Fire, timeouts.DefaultFire, d.flags.Fire)
+	d.say("times: io_timeout %d s, so a lease is lost %v after its last renewal; a watchdog would then reset",
+		d.flags.IO, t.RenewalFail())
+	d.say("  the host within %d s. (A real watchdog takes %d; %d is for this demo, whose hosts are processes.)",
+		d.flags.Fire, timeouts.DefaultFire, d.flags.Fire)
 	for id := 1; id <= 2; id++ {
-		h := &demoHost{id: id, name: fmt.Sprintf("demo-host-%d", id), runDir: filepath.Join(d.dir, fmt.Sprintf("run%d", id))}
-		cmd, err := d.command(context.WithoutCancel(ctx), h, "daemon", "-D", "-w", "0", "-h", "0", "-l", "0", "-e", h.name)
+		h := &demoHost{
+			id: id, name: fmt.Sprintf("demo-host-%d", id), runDir: filepath.Join(d.dir, fmt.Sprintf("run%d", id)),
+		}
+		cmd, err := d.command(context.WithoutCancel(ctx), h,
+			"daemon", "-D", "-w", "0", "-h", "0", "-l", "0", "-e", h.name)
 		if err != nil {
 			return err
 		}
@@ -222,11 +231,13 @@ func (d *demonstration) awaitDaemon(ctx context.Context, h *demoHost) error {
 // joinHosts lets both hosts join at once.
 func (d *demonstration) joinHosts(ctx context.Context) error {
 	t := timeouts.Set{IO: d.flags.IO, Fire: d.flags.Fire}
-	d.say("both join the lockspace: each writes its sector, waits %v, and reads whether its claim still stands", t.ShortDelay())
+	d.say("both join the lockspace: each writes its sector, waits %v, and reads whether its claim still stands",
+		t.ShortDelay())
 	done := make(chan error)
 	for _, h := range d.hosts {
 		go func() {
-			out, err := d.sanlock(ctx, h, "client", "add_lockspace", "-s", d.lockspace(h.id), "-o", strconv.Itoa(int(d.flags.IO)))
+			out, err := d.sanlock(ctx, h,
+				"client", "add_lockspace", "-s", d.lockspace(h.id), "-o", strconv.Itoa(int(d.flags.IO)))
 			if err != nil {
 				err = fmt.Errorf("host %d join: %w: %s", h.id, err, out)
 			} else {
@@ -240,7 +251,8 @@ func (d *demonstration) joinHosts(ctx context.Context) error {
 
 // hold starts a program on h that runs while it has the lease; the answer is the daemon's.
 func (d *demonstration) hold(ctx context.Context, h *demoHost) (bool, string, error) {
-	cmd, err := d.command(context.WithoutCancel(ctx), h, "client", "command", "-r", d.resource(), "-c", "/bin/sleep", "600")
+	cmd, err := d.command(context.WithoutCancel(ctx), h,
+		"client", "command", "-r", d.resource(), "-c", "/bin/sleep", "600")
 	if err != nil {
 		return false, "", err
 	}
@@ -267,7 +279,8 @@ func (d *demonstration) grant(ctx context.Context) error {
 	if err != nil || !got {
 		return fmt.Errorf("host 1 should have got the lease: %q: %w", answer, err)
 	}
-	d.say("host 1: process %d asks for %q: %s; it runs while it holds the lease", h.holder.Process.Pid, demoResource, explain(answer))
+	d.say("host 1: process %d asks for %q: %s; it runs while it holds the lease",
+		h.holder.Process.Pid, demoResource, explain(answer))
 	return d.showArea(ctx)
 }
 
@@ -286,64 +299,84 @@ func (d *demonstration) crash(context.Context) error {
 	if err := errors.Join(h.daemon.Process.Kill(), h.holder.Process.Kill()); err != nil {
 		return err
 	}
-	d.say("host 1 dies: processes %d and %d killed. Its lease stays on the disk, nobody releases it", h.daemon.Process.Pid, h.holder.Process.Pid)
+	d.say("host 1 dies: processes %d and %d killed. Its lease stays on the disk, nobody releases it",
+		h.daemon.Process.Pid, h.holder.Process.Pid)
 	_, _ = h.daemon.Process.Wait()
 	_, _ = h.holder.Process.Wait()
 	h.daemon, h.holder = nil, nil
 	return nil
 }
 
-// await lets host 2 ask until it gets the lease, and shows why it has to wait.
+// verdict is what host 2 was answered.
+type verdict struct {
+	got    bool
+	answer string
+	err    error
+}
+
+// await lets host 2 ask until it gets the lease, and shows why it has to wait. While host 1 looks alive the
+// daemon refuses at once; once host 1 is silent the daemon itself waits until it is certainly dead.
 func (d *demonstration) await(ctx context.Context) error {
 	t := timeouts.Set{IO: d.flags.IO, Fire: d.flags.Fire}
 	died := time.Now()
 	limit := t.HostDead() + 2*t.Renewal() + 10*time.Second
-	d.say("host 2 keeps asking. It may have the lease when host 1 has been silent for more than %v + %d s", t.RenewalFail(), d.flags.Fire)
-	for last := ""; ; {
-		state, err := d.stateOf(ctx, 1)
-		if err != nil {
-			return err
-		}
+	d.say("host 2 keeps asking. It may have the lease when host 1 has been silent for more than %v + %d s",
+		t.RenewalFail(), d.flags.Fire)
+	answers := make(chan verdict, 1)
+	ask := func() {
 		got, answer, err := d.hold(ctx, d.hosts[1])
-		if err != nil {
-			return err
-		}
-		if got {
-			d.say("host 2: %s, %.1f s after the death of host 1", explain(answer), time.Since(died).Seconds())
-			return d.showArea(ctx)
-		}
-		if line := state + ", so: " + explain(answer); line != last {
-			d.say("host 2 sees host 1 as %s", line)
-			last = line
-		}
-		if err := d.countDown(ctx, t); err != nil {
-			return err
+		answers <- verdict{got, answer, err}
+	}
+	go ask()
+	refused := ""
+	for {
+		select {
+		case v := <-answers:
+			switch {
+			case v.err != nil:
+				return v.err
+			case v.got:
+				d.say("host 2: %s, %.1f s after the death of host 1", explain(v.answer), time.Since(died).Seconds())
+				return d.showArea(ctx)
+			case v.answer != refused:
+				refused = v.answer
+				d.say("host 2: %s", explain(v.answer))
+			}
+			time.AfterFunc(time.Second, ask)
+		case <-time.After(time.Second):
+			if err := d.countDown(ctx, t); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 		if time.Since(died) > limit {
-			return fmt.Errorf("host 2 still has not got the lease after %v: %s", limit, answer)
-		}
-		if err := sleep(ctx, time.Second); err != nil {
-			return err
+			return fmt.Errorf("host 2 still has not got the lease after %v", limit)
 		}
 	}
 }
 
-// countDown says how long host 1 has been silent, as host 2's daemon saw it.
+// countDown says how long host 1 has been silent and what host 2's daemon makes of that.
 func (d *demonstration) countDown(ctx context.Context, t timeouts.Set) error {
+	state, err := d.stateOf(ctx, 1)
+	if err != nil {
+		return err
+	}
 	seen, err := d.lastSeen(ctx, 1)
 	if err != nil {
 		return err
 	}
 	silent := monotime.System().Now().Sub(seen).Truncate(time.Second)
-	d.say("  silent for %2.0f s: %s", silent.Seconds(), phase(t, silent, max(t.HostDead()-silent, 0)))
+	d.say("  host 1 is %-4s silent for %2.0f s: %s", state, silent.Seconds(), phase(t, silent))
 	return nil
 }
 
-func phase(t timeouts.Set, silent, left time.Duration) string {
+func phase(t timeouts.Set, silent time.Duration) string {
+	left := max(t.HostDead()-silent, 0).Seconds()
 	if silent <= t.HostFail() {
-		return fmt.Sprintf("it may still be alive and writing; %2.0f s to go", left.Seconds())
+		return fmt.Sprintf("it may still hold its lease and write; %2.0f s to go", left)
 	}
-	return fmt.Sprintf("it lost its lease, its watchdog must have fired by then; %2.0f s to go", left.Seconds())
+	return fmt.Sprintf("its lease is over, a watchdog resets it by then; %2.0f s to go", left)
 }
 
 func (d *demonstration) end(ctx context.Context) error {

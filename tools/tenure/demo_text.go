@@ -106,7 +106,8 @@ func (d *demonstration) showArea(ctx context.Context) error {
 			d.say("  host id %d is free; %q had it last, generation %d", host+1, l.ResourceName, l.OwnerGeneration)
 			continue
 		}
-		d.say("  host id %d belongs to %q, generation %d, renewed at second %d of its clock", host+1, l.ResourceName, l.OwnerGeneration, l.Timestamp)
+		d.say("  host id %d belongs to %q, generation %d, renewed at second %d of its clock",
+			host+1, l.ResourceName, l.OwnerGeneration, l.Timestamp)
 	}
 	if used == 0 {
 		l, err := ondisk.DecodeLeader(p)
@@ -130,7 +131,8 @@ func (d *demonstration) showLease(p []byte) error {
 	case l.LVer == 0:
 		d.say("  lease %q: free, nobody has held it yet", l.ResourceName)
 	default:
-		d.say("  lease %q, version %d: free; host %d, generation %d, held it last", l.ResourceName, l.LVer, l.OwnerID, l.OwnerGeneration)
+		d.say("  lease %q, version %d: free; host %d, generation %d, held it last",
+			l.ResourceName, l.LVer, l.OwnerID, l.OwnerGeneration)
 	}
 	return nil
 }
