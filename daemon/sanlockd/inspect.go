@@ -16,7 +16,7 @@ import (
 
 var (
 	errNoPath   = errors.New("no path is given")
-	errSizesSet = errors.New("the size flags fit neither the device nor the record on it")
+	errSizesSet = errors.New("the size flags are not those of the record on disk")
 )
 
 // errSizeFlags is stock's answer to one size without the other, and to pairs that do not exist.
@@ -153,12 +153,8 @@ func (s *Server) readLockspace(l *sanlockwire.Lockspace) (ioTimeout uint32, err 
 		return 0, err
 	}
 	defer dev.Close()
-	want, stated, err := flagged(l.Flags)
-	if err != nil {
+	if err := s.tryRead(l.Flags, resource.Disk{Device: dev, Offset: int64(l.Disk.Offset)}); err != nil {
 		return 0, err
-	}
-	if stated && want.Sector < dev.Geometry().SectorSize {
-		return 0, fail("read", l.Name, leases.Invalid, errSizesSet)
 	}
 	limit := s.cfg.own().OneIO()
 	g, err := delta.ReadSizes(s.root, dev, int64(l.Disk.Offset), l.Name, limit)
@@ -238,7 +234,7 @@ func (s *Server) readResource(r *sanlockwire.Resource) error {
 		return err
 	}
 	defer closeDisks(disks)
-	if err := fits(r, disks[0].Device); err != nil {
+	if err := s.tryRead(r.Flags, disks[0]); err != nil {
 		return err
 	}
 	leader, err := resource.Inspect(s.root, disks[0], r.Space, r.Name, s.cfg.own())
@@ -250,13 +246,26 @@ func (s *Server) readResource(r *sanlockwire.Resource) error {
 	return nil
 }
 
-// fits refuses size flags that are impossible, in themselves or on the device.
-func fits(r *sanlockwire.Resource, dev device.Device) error {
-	g, stated, err := flagged(r.Flags)
-	if err == nil && stated && g.Sector < dev.Geometry().SectorSize {
-		err = fail("read", r.Space, leases.Invalid, errSizesSet)
+// tryRead reads one sector of the size that the flags state, if they do: whether a file can be read like that
+// only its file system knows.
+func (s *Server) tryRead(flags uint32, d resource.Disk) error {
+	size := 0
+	switch {
+	case flags&sanlockwire.Sector512 != 0:
+		size = 512
+	case flags&sanlockwire.Sector4K != 0:
+		size = 4096
+	default:
+		return nil
 	}
-	return err
+	ctx, cancel := context.WithTimeout(s.root, s.cfg.own().OneIO())
+	defer cancel()
+	b, err := d.Device.Read(ctx, d.Offset, size)
+	if err != nil {
+		return err
+	}
+	b.Release()
+	return nil
 }
 
 // doReadResourceOwners answers with the lease and who holds it.
@@ -282,10 +291,13 @@ func (s *Server) readOwners(ctx context.Context, r *sanlockwire.Resource) ([]res
 		return nil, err
 	}
 	defer closeDisks(disks)
-	if err := fits(r, disks[0].Device); err != nil {
+	if err := s.tryRead(r.Flags, disks[0]); err != nil {
 		return nil, err
 	}
-	guess, stated, _ := flagged(r.Flags)
+	guess, stated, err := flagged(r.Flags)
+	if err != nil {
+		return nil, fail("read", r.Space, leases.Invalid, errSizesSet)
+	}
 	if !stated {
 		guess = defaultGeometry(disks[0].Device)
 	}
