@@ -103,7 +103,7 @@ func (s *Server) register(c *client) {
 	p, err := s.cfg.Peer(c.conn)
 	if err != nil || p.PID() <= 0 {
 		// Without knowing whom to stop we cannot give leases; its commands will be refused with EBUSY.
-		s.log.Error().Err(err).Msgf("cmd_register ci %d fd %d: the process at the other end is unknown", c.slot, c.fd)
+		s.log.Error().Err(err).Msgf("cmd_register ci %d fd %d: unknown process", c.slot, c.fd)
 		if err == nil {
 			_ = p.Close() // it holds nothing yet
 		}

@@ -111,7 +111,8 @@ func (c *Config) Validate() error {
 	complain(c.BitmapSeconds < 0, "set_bitmap_seconds %d must not be negative", c.BitmapSeconds)
 	complain(c.WatchdogFireTimeout < 1, "watchdog_fire_timeout %d must be at least 1", c.WatchdogFireTimeout)
 	complain(c.UseWatchdog != 0 && c.WatchdogFireTimeout != timeouts.DefaultFire,
-		"watchdog_fire_timeout %d: with a watchdog only %d is supported", c.WatchdogFireTimeout, timeouts.DefaultFire)
+		"watchdog_fire_timeout %d: with a watchdog only %d is supported",
+		c.WatchdogFireTimeout, timeouts.DefaultFire)
 	return errors.Join(all...)
 }
 

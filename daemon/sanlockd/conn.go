@@ -141,7 +141,8 @@ func (s *Server) dropped(v *conversation, h sanlockwire.Header, reason string) {
 		return
 	}
 	s.log.Error().Msgf("client connection %d %d %d recv msg header rv %d cmd %d len %d magic %x vs %x (%s)",
-		v.c.slot, v.c.fd, v.c.pid.Load(), sanlockwire.HeaderSize, h.Cmd, h.Length, h.Magic, sanlockwire.Magic, reason)
+		v.c.slot, v.c.fd, v.c.pid.Load(), sanlockwire.HeaderSize, h.Cmd, h.Length, h.Magic,
+		sanlockwire.Magic, reason)
 }
 
 // broke logs an end of the connection that is not a plain close.
@@ -180,8 +181,7 @@ func (s *Server) debugCmd(cmd uint32, format string, args ...any) {
 	}
 }
 
-// resultOf is what a client is told. An operation that was given up, and one that never was what it says, have
-// no number of their own in stock.
+// resultOf is what a client is told. An operation that was given up has no number of its own in stock.
 func resultOf(err error) int32 {
 	if leases.KindOf(err) == leases.Aborted {
 		return resultFailed

@@ -11,7 +11,8 @@ func (s *Server) doRequest(c *client, r request) {
 	if err == nil {
 		err = s.demand(res, r.Data, r.Flags&sanlockwire.RequestNextLVer != 0)
 	}
-	s.debugCmd(r.Cmd, "cmd_request %d,%d force_mode %d done %d%s", c.slot, c.fd, r.Data, resultOf(err), because(err))
+	s.debugCmd(r.Cmd, "cmd_request %d,%d force_mode %d done %d%s",
+		c.slot, c.fd, r.Data, resultOf(err), because(err))
 	s.reply(c, r.Header, resultOf(err), 0, nil)
 }
 

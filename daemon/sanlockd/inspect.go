@@ -21,7 +21,8 @@ var (
 
 // errSizeFlags is stock's answer to one size without the other, and to pairs that do not exist.
 var errSizeFlags = &sanlockwire.Result{
-	Number: resultFailed, Text: "sector and area size: give neither, or 512/1M, 4096/1M, 4096/2M, 4096/4M, 4096/8M",
+	Number: resultFailed,
+	Text:   "sector and area size: give neither, or 512/1M, 4096/1M, 4096/2M, 4096/4M, 4096/8M",
 }
 
 // openHidden opens a device for the commands that tell nobody why that went wrong.
@@ -163,7 +164,8 @@ func (s *Server) readLockspace(l *sanlockwire.Lockspace) (ioTimeout uint32, err 
 	}
 	host := max(l.HostID, 1)
 	if host > g.MaxHosts() {
-		return 0, fail("read", l.Name, leases.BadMagic, fmt.Errorf("it has room for host ids 1 to %d", g.MaxHosts()))
+		return 0, fail("read", l.Name, leases.BadMagic,
+			fmt.Errorf("host id %d: there is room for 1 to %d", host, g.MaxHosts()))
 	}
 	leader, err := delta.Read(s.root, dev, int64(l.Disk.Offset), g, l.Name, leases.HostID(host), limit)
 	if err != nil {
@@ -322,7 +324,9 @@ func (s *Server) readOwners(ctx context.Context, r *sanlockwire.Resource) ([]res
 }
 
 // look prepares a lease that is only looked at, or asked for.
-func (s *Server) look(r *sanlockwire.Resource, disks []resource.Disk, g ondisk.Geometry) (*resource.Lease, error) {
+func (s *Server) look(
+	r *sanlockwire.Resource, disks []resource.Disk, g ondisk.Geometry,
+) (*resource.Lease, error) {
 	return resource.New(resource.Config{
 		Space: r.Space, Name: r.Name, Disks: disks, Geometry: g, Times: s.cfg.own(), Clock: *s.cfg.Clock,
 		AllowUnknownFlags: s.cfg.AllowUnknownFlags,

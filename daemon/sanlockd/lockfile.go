@@ -51,8 +51,13 @@ func makeRunDir(cfg *Config) error {
 	if !cfg.Unprivileged {
 		gid = 0
 	}
-	if err := os.Chown(cfg.RunDir, cfg.UID, gid); err != nil {
-		return fmt.Errorf("run directory: %w", err)
-	}
+	giveTo(cfg, cfg.RunDir, cfg.UID, gid)
 	return nil
+}
+
+// giveTo changes an owner. Where that is not allowed it stays ours, so that fewer may connect, not more.
+func giveTo(cfg *Config, path string, uid, gid int) {
+	if err := os.Chown(path, uid, gid); err != nil {
+		cfg.Log.Warn().Msgf("%v; it stays ours, going on", err)
+	}
 }

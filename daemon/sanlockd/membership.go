@@ -44,8 +44,8 @@ func (s *Server) run(sp *space) {
 	s.leave(sp)
 }
 
-var errNoWatchdog = errors.New("no watchdog would reset this host when its leases expire: this daemon cannot " +
-	"speak to wdmd yet, so it joins nothing while -w 1 (use_watchdog = 1) is in effect; " +
+var errNoWatchdog = errors.New("no watchdog would reset this host when its leases expire: this daemon " +
+	"cannot speak to wdmd yet, so it joins nothing while -w 1 (use_watchdog = 1) is in effect; " +
 	"with -w 0 (use_watchdog = 0) it runs unprotected")
 
 // join opens the device and joins. Whatever it has opened is in sp.
@@ -72,9 +72,9 @@ func (s *Server) join(sp *space) error {
 	sp.log.Debug().Msgf("delta_acquire begin %s:%d", name, host)
 	ls, err := lockspace.Join(sp.ctx, lockspace.Config{
 		Name: name, Host: host, HostName: s.cfg.OurHostName, Device: dev, Offset: int64(sp.wire.Disk.Offset),
-		IO: sp.set.IO, Fire: sp.set.Fire, BitmapHold: uint32(s.cfg.BitmapSeconds), ReadExtend: s.cfg.RenewalReadExtend,
-		History: s.cfg.RenewalHistory, Clock: *s.cfg.Clock, Link: link, Log: sp.log,
-		AllowUnknownFlags: s.cfg.AllowUnknownFlags,
+		IO: sp.set.IO, Fire: sp.set.Fire, BitmapHold: uint32(s.cfg.BitmapSeconds),
+		ReadExtend: s.cfg.RenewalReadExtend, History: s.cfg.RenewalHistory, Clock: *s.cfg.Clock, Link: link,
+		Log: sp.log, AllowUnknownFlags: s.cfg.AllowUnknownFlags,
 	})
 	if err != nil {
 		dev.Close()

@@ -191,8 +191,8 @@ func applyDemoFire(cfg *Config) error {
 		cfg.WatchdogFireTimeout = n
 	}
 	if cfg.UseWatchdog == 0 && cfg.WatchdogFireTimeout != timeouts.DefaultFire {
-		cfg.Log.Warn().Msgf("watchdog_fire_timeout %d: other hosts may be alive and writing for %d seconds after they lost "+
-			"their leases; this host must not share a device with hosts that do not use the same number",
+		cfg.Log.Warn().Msgf("watchdog_fire_timeout %d: other hosts may be alive and writing for %d seconds after "+
+			"they lost their leases; this host must not share a device with hosts that do not use the same number",
 			cfg.WatchdogFireTimeout, timeouts.DefaultFire)
 	}
 	return nil
@@ -209,9 +209,10 @@ func listen(cfg *Config) (net.Listener, error) {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
 	l.SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(path, 0o660), os.Chown(path, cfg.UID, cfg.GID)); err != nil {
+	if err := os.Chmod(path, 0o660); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("socket: %w", err)
 	}
+	giveTo(cfg, path, cfg.UID, cfg.GID)
 	return l, nil
 }

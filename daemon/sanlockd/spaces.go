@@ -107,7 +107,9 @@ var (
 
 // addSpace begins to join a lockspace and returns it, or says why not (spec sanlock-daemon 2.7).
 func (s *Server) addSpace(l sanlockwire.Lockspace, ioTimeout uint32) (*space, error) {
-	refuse := func(k leases.Kind, why error) (*space, error) { return nil, fail("add lockspace", l.Name, k, why) }
+	refuse := func(k leases.Kind, why error) (*space, error) {
+		return nil, fail("add lockspace", l.Name, k, why)
+	}
 	if ioTimeout == 0 {
 		ioTimeout = uint32(s.cfg.IOTimeout)
 	}
@@ -116,7 +118,8 @@ func (s *Server) addSpace(l sanlockwire.Lockspace, ioTimeout uint32) (*space, er
 		return refuse(leases.Invalid, errSpaceArguments)
 	case ioTimeout > timeouts.MaxIO:
 		return refuse(leases.Invalid, fmt.Errorf(
-			"io_timeout %d: the disk has room for 1 to %d; other hosts would misjudge when we are dead", ioTimeout, timeouts.MaxIO))
+			"io_timeout %d: the disk has room for 1 to %d; others would misjudge when we are dead",
+			ioTimeout, timeouts.MaxIO))
 	}
 	l.Flags = 0
 	s.mu.Lock()
@@ -185,10 +188,12 @@ func stockList(l list) int {
 	}
 }
 
-// removeSpace begins to remove a lockspace and returns it, or says why not (spec sanlock-daemon 2.8). One that is
-// still being added is not joined at all.
+// removeSpace begins to remove a lockspace and returns it, or says why not (spec sanlock-daemon 2.8). One
+// that is still being added is not joined at all.
 func (s *Server) removeSpace(l sanlockwire.Lockspace, idle, async bool) (*space, error) {
-	refuse := func(k leases.Kind, why error) (*space, error) { return nil, fail("remove lockspace", l.Name, k, why) }
+	refuse := func(k leases.Kind, why error) (*space, error) {
+		return nil, fail("remove lockspace", l.Name, k, why)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if idle {

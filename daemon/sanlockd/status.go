@@ -166,7 +166,8 @@ func (s *Server) spaceRecord(sp *space) sanlockwire.State {
 	w.Add("renewal_last_attempt", "%d", times[2])
 	w.Add("renewal_last_success", "%d", times[3])
 	return sanlockwire.State{
-		Type: sanlockwire.StateLockspace, Data64: sp.wire.HostID, Name: sp.wire.Name, Text: w.String(), Space: sp.wire,
+		Type: sanlockwire.StateLockspace, Data64: sp.wire.HostID, Name: sp.wire.Name, Text: w.String(),
+		Space: sp.wire,
 	}
 }
 

@@ -59,8 +59,8 @@ type token struct {
 	adopted  bool   // the lease was an orphan
 }
 
-// retiredID remembers a lease that is not held any more: its number, so that it gets the same again, and how it
-// was left on its disks, so that the next acquire needs fewer and shorter reads.
+// retiredID remembers a lease that is not held any more: its number, so that it gets the same again, and how
+// it was left on its disks, so that the next acquire needs fewer and shorter reads.
 type retiredID struct {
 	key        leaseKey
 	id, reused uint32

@@ -13,7 +13,9 @@ var errNoValueBlock = errors.New("it was acquired without its value block")
 // withValue calls do with a lease that is held here, by whomever, while nobody else works on it.
 func (s *Server) withValue(ctx context.Context, r sanlockwire.Resource, do func(h *holding) error) error {
 	refuse := func(k leases.Kind, why error) error {
-		return &leases.Error{Op: "use the value block of", Space: r.Space.String(), Resource: r.Name.String(), Kind: k, Err: why}
+		return &leases.Error{
+			Op: "use the value block of", Space: r.Space.String(), Resource: r.Name.String(), Kind: k, Err: why,
+		}
 	}
 	var result error
 	err := s.await(ctx, func() bool {

@@ -220,7 +220,8 @@ func (d *demonstration) awaitDaemon(ctx context.Context, h *demoHost) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("host %d did not come up: %w: %s; see %s.log in %s", h.id, err, out, h.name, d.dir)
+			log, _ := os.ReadFile(filepath.Join(d.dir, h.name+".log")) // what there is of it
+			return fmt.Errorf("host %d did not come up: %w: %s\n%s", h.id, err, out, log)
 		}
 		if err := sleep(ctx, 50*time.Millisecond); err != nil {
 			return err
