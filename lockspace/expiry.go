@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/tenurelock/tenure/leases"
-	"github.com/tenurelock/tenure/leases/monotime"
 )
 
 var errLeft = errors.New("the lockspace was left")
@@ -73,30 +72,15 @@ func (s *Space) loseLocked(cause error) {
 	s.stop()
 }
 
-// warning is the goroutine that says, each second, that the lease runs out, and that it has. Its log may
-// hang: nobody waits for it but Leave.
+// warning is the goroutine that says, each second, that the lease runs out, in the words that stock's users
+// look for (spec sanlock-daemon 2.9). Its log may hang: nobody waits for it but Leave.
 func (s *Space) warning(ctx context.Context) {
-	for {
+	for wait := time.Duration(0); sleep(ctx, wait); {
 		now, since := s.cfg.Clock.Now(), s.Renewed()
-		wait := s.times.RenewalWarn() - now.Sub(since)
-		if wait <= 0 {
-			s.warn("check_our_lease warning", now, since)
+		if wait = s.times.RenewalWarn() - now.Sub(since); wait <= 0 {
+			s.cfg.Log.Error().Str("space", s.cfg.Name).Msgf(
+				"check_our_lease warning %d last_success %d", now.Seconds()-since.Seconds(), since.Seconds())
 			wait = time.Second
 		}
-		if !sleep(ctx, wait) {
-			break
-		}
 	}
-	s.mu.Lock()
-	cause := s.cause
-	s.mu.Unlock()
-	if leases.KindOf(cause) == leases.Lost && !errors.Is(cause, errLeft) {
-		s.warn("check_our_lease failed", s.cfg.Clock.Now(), s.Renewed())
-	}
-}
-
-// warn logs the age of the lease in the words that stock's users look for (spec sanlock-daemon 2.9).
-func (s *Space) warn(what string, now, since monotime.Instant) {
-	age := now.Seconds() - since.Seconds()
-	s.cfg.Log.Error().Str("space", s.cfg.Name).Msgf("%s %d last_success %d", what, age, since.Seconds())
 }

@@ -39,7 +39,7 @@ type Config struct {
 	History    int    // renewals remembered; 0 none
 
 	Clock             monotime.Clock
-	Link              Link // nil: no watchdog guards this membership. Join closes it if it fails
+	Link              Link // nil: no watchdog guards this membership. Still the caller's if Join fails
 	Log               zerolog.Logger
 	AllowUnknownFlags bool
 
@@ -92,9 +92,6 @@ func Join(ctx context.Context, cfg Config) (*Space, error) {
 	s.run, s.stop = context.WithCancel(context.Background())
 	if err := s.acquire(ctx); err != nil {
 		s.stop()
-		if cfg.Link != nil {
-			err = errors.Join(err, cfg.Link.Close())
-		}
 		return nil, err
 	}
 	s.busy.Go(func() { s.watching(s.run) })
