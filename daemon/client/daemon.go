@@ -10,7 +10,13 @@ import (
 // its protocol.
 func (c *Conn) Version(ctx context.Context) (version, protocol uint32, err error) {
 	h, err := c.exchange(ctx, request{cmd: sanlockwire.CmdVersion})
-	return h.Data2, h.Version, err
+	if err == nil {
+		err = sanlockwire.ErrorOf(h.Result())
+	}
+	if err != nil {
+		return 0, h.Version, err
+	}
+	return h.Data2, h.Version, nil
 }
 
 // maxLog bounds what LogDump returns; stock's log has 1 MiB.

@@ -69,6 +69,9 @@ func (a *asker) release() int {
 	}
 	if a.Orphan == On {
 		flags |= sanlockwire.ReleaseOrphan
+		if len(rs) == 0 && a.Lockspace.Name.IsEmpty() {
+			return a.done("release", errMissing)
+		}
 		if len(rs) == 0 {
 			rs = []sanlockwire.Resource{{Space: a.Lockspace.Name}}
 		}
@@ -111,11 +114,15 @@ func (a *asker) inquire() int {
 func (a *asker) inquired(text string) {
 	rs, err := sanlockwire.ParseInquire(text)
 	fmt.Fprintf(a.out, "\nstate_to_args done %d res_count %d\n", number(err), len(rs))
-	for _, r := range rs {
-		fmt.Fprintf(a.out, "\"%s\"\n", sanlockwire.FormatResource(r))
-	}
 	if err != nil {
 		return
+	}
+	for _, r := range rs {
+		var d sanlockwire.Disk // stock shows the first only, and the version of a shared one, too
+		if len(r.Disks) > 0 {
+			d = r.Disks[0]
+		}
+		fmt.Fprintf(a.out, "\"%s:%s:%s:%d:%d\"\n", r.Space, r.Name, d.Path, d.Offset, r.LVer)
 	}
 	fmt.Fprintf(a.out, "\nargs_to_state done 0\n\"%s\"\n", sanlockwire.FormatInquire(rs))
 }
