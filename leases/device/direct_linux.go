@@ -58,7 +58,7 @@ func (d *direct) ReadSectors(off int64, p []byte) error { return d.move(unix.Pre
 
 // WriteSectors implements Driver.
 func (d *direct) WriteSectors(off int64, p []byte) error {
-	err := d.move(unix.Pwrite, off, p)
+	err := d.move(d.pwrite, off, p)
 	if d.block && errors.Is(err, unix.ENOSPC) {
 		// The kernel's word for the end of a block device. A thin volume says it anywhere.
 		if size, e := d.size(); e == nil && off+int64(len(p)) > size {
@@ -66,6 +66,15 @@ func (d *direct) WriteSectors(off int64, p []byte) error {
 		}
 	}
 	return err
+}
+
+// pwrite is unix.Pwrite with half of the flushes, where the kernel lets us.
+func (*direct) pwrite(fd int, p []byte, off int64) (int, error) {
+	n, err := writes.write(fd, p, off)
+	if errors.Is(err, errNoAIO) {
+		return unix.Pwrite(fd, p, off)
+	}
+	return n, err
 }
 
 // move repeats call until all of p is moved.
