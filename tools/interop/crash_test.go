@@ -28,23 +28,33 @@ func (alive) Probe(context.Context, leases.Owner) (leases.Verdict, error) { retu
 // Rules may break its device.
 func local(t *testing.T, d disk, r lease, rules ...faulty.Rule) (*resource.Lease, *faulty.Device) {
 	t.Helper()
+	dev := faulty.Wrap(openDevice(t, d), rules...)
+	t.Cleanup(func() { _ = dev.Close() }) // most tests close it, as a crash does
+	l, err := resource.New(localConfig(d, r, dev))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, dev
+}
+
+func openDevice(t *testing.T, d disk) *device.File {
+	t.Helper()
 	f, err := device.Open(d.path, device.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	dev := faulty.Wrap(f, rules...)
-	t.Cleanup(func() { _ = dev.Close() }) // most tests close it, as a crash does
-	l, err := resource.New(resource.Config{
+	t.Cleanup(func() { _ = f.Close() }) // it may have been closed by what wraps it
+	return f
+}
+
+func localConfig(d disk, r lease, dev device.Device) resource.Config {
+	return resource.Config{
 		Space: leases.NameOf(r.space), Name: leases.NameOf(r.name),
 		Disks:    []resource.Disk{{Device: dev, Offset: r.offset}},
 		Geometry: ondisk.Geometry{Sector: int(d.sector), Align: int(d.align)},
 		Times:    timeouts.Set{IO: ioTimeout, Fire: timeouts.DefaultFire},
 		Clock:    monotime.System(), SharedRetries: 8, Jitter: rand.Float64,
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
-	return l, dev
 }
 
 // TestPoint5 stops an acquire of ours behind its second ballot write. Debian's host comes by, commits our

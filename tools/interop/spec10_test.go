@@ -14,7 +14,6 @@ package interop
 //	10  unknown flags and minors                TestPoint10
 
 import (
-	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -23,8 +22,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
 
+	"github.com/tenurelock/tenure/leases"
+	"github.com/tenurelock/tenure/leases/monotime"
 	"github.com/tenurelock/tenure/leases/ondisk"
+	"github.com/tenurelock/tenure/leases/resource"
+	"github.com/tenurelock/tenure/leases/timeouts"
+	membership "github.com/tenurelock/tenure/lockspace"
 )
 
 // leader reads the leader of a lease from the device.
@@ -312,13 +317,33 @@ const (
 	unknownFlag = 0x1000
 )
 
-// TestPoint10: what a newer sanlock wrote survives us, or makes us refuse.
+// TestPoint10: bytes without a meaning survive us. A minor version or flags of a newer sanlock, which may
+// mean a lease that never times out (spec ondisk 8), make us refuse by default, and survive us if we are told
+// to go on.
 func TestPoint10(t *testing.T) {
 	t.Parallel()
+	newer := func(l *ondisk.Leader) {
+		meaningless(l)
+		l.Version = l.Version&^0xFFFF | newMinor
+		l.Flags |= unknownFlag
+	}
 	together(t,
-		trial{"resource", survivesInResource},
-		trial{"lockspace", survivesInLockspace},
-		trial{"unknown flags", refusesUnknownFlags})
+		trial{"lease", func(t *testing.T) { survivesDaemon(t, meaningless) }},
+		trial{"newer lease, told to go on", func(t *testing.T) { survivesLease(t, newer) }},
+		trial{"newer lockspace, told to go on", func(t *testing.T) { survivesMembership(t, newer) }},
+		trial{"unknown flags", func(t *testing.T) {
+			refused(t, func(l *ondisk.Leader) { l.Flags |= unknownFlag })
+		}},
+		trial{"newer minor", func(t *testing.T) {
+			refused(t, func(l *ondisk.Leader) { l.Version = l.Version&^0xFFFF | newMinor })
+		}})
+}
+
+// meaningless fills what no version of sanlock reads.
+func meaningless(l *ondisk.Leader) {
+	l.Unused1, l.Unused2 = 0x1122334455667788, 0x99aa
+	copy(l.SpaceName[40:], "tail")
+	l.Reserved[0], l.Reserved[55] = 7, 8
 }
 
 // poke changes the leader record at off.
@@ -335,23 +360,81 @@ func (d disk) poke(t *testing.T, off int64, change func(*ondisk.Leader)) ondisk.
 	return l
 }
 
-func survivesInResource(t *testing.T) {
+func survivesDaemon(t *testing.T, change func(*ondisk.Leader)) {
 	d := newDisk(t, 512, 1)
 	n := cluster(t, d.path, tenure)[0]
 	r := d.lease(1)
-	before := d.poke(t, r.offset, func(l *ondisk.Leader) {
-		l.Version = l.Version&^0xFFFF | newMinor
-		l.Unused1, l.Unused2 = 0x1122334455667788, 0x99aa
-		copy(l.SpaceName[40:], "tail")
-		copy(l.ResourceName[40:], "rest")
-		l.Reserved[0], l.Reserved[55] = 7, 8
-	})
+	before := d.poke(t, r.offset, change)
 	c := n.client(t)
-	must(t, n, "acquire", 0)(c.acquire(r, 0))
+	must(t, n, "acquire", 0)(c.acquire(r, acquireLVB))
+	same(t, before, d.leader(t, r))
+	must(t, n, "convert EX to SH", 0)(c.convert(r.asShared()))
+	same(t, before, d.leader(t, r))
+	must(t, n, "convert SH to EX", 0)(c.convert(r))
 	same(t, before, d.leader(t, r))
 	must(t, n, "release", 0)(c.release(r))
 	same(t, before, d.leader(t, r))
 	n.leave(t)
+}
+
+func survivesLease(t *testing.T, change func(*ondisk.Leader)) {
+	d := newDisk(t, 512, 1)
+	r := d.lease(1)
+	before := d.poke(t, r.offset, change)
+	c := localConfig(d, r, openDevice(t, d))
+	c.AllowUnknownFlags = true
+	l, err := resource.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []leases.Mode{leases.Exclusive, leases.Shared} {
+		self := leases.Owner{Host: 1, Generation: 1}
+		g, err := l.Acquire(t.Context(), self, resource.Request{Mode: mode}, alive{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, before, d.leader(t, r))
+		if err := l.Release(t.Context(), g, ""); err != nil {
+			t.Fatal(err)
+		}
+		same(t, before, d.leader(t, r))
+	}
+}
+
+func survivesMembership(t *testing.T, change func(*ondisk.Leader)) {
+	d := newDisk(t, 512, 1)
+	before := d.poke(t, 0, change)
+	check := func(when string) uint64 {
+		t.Helper()
+		l := d.leader(t, lease{})
+		b, stamp := before, l.Timestamp
+		b.ResourceName = l.ResourceName // the host's name
+		if l.OwnerID != 1 || l.OwnerGeneration != 1 {
+			t.Errorf("%s: owner %d generation %d", when, l.OwnerID, l.OwnerGeneration)
+		}
+		same(t, b, l)
+		return stamp
+	}
+	s, err := membership.Join(t.Context(), membership.Config{
+		Name: "LS", Host: 1, HostName: "host1", Device: openDevice(t, d), IO: ioTimeout,
+		Fire: timeouts.DefaultFire, Clock: monotime.System(), Log: zerolog.Nop(), AllowUnknownFlags: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stamp := check("joined")
+	for deadline := time.Now().Add(2 * watchSlop * time.Second); check("renewed") == stamp; {
+		if time.Now().After(deadline) {
+			t.Fatal("no renewal")
+		}
+		time.Sleep(pollPause)
+	}
+	if err := s.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if stamp := check("left"); stamp != 0 {
+		t.Errorf("timestamp %d after leaving", stamp)
+	}
 }
 
 // same demands that what we do not understand is as it was.
@@ -366,59 +449,28 @@ func same(t *testing.T, before, after ondisk.Leader) {
 	}
 }
 
-func survivesInLockspace(t *testing.T) {
-	d := newDisk(t, 512, 1)
-	before := d.poke(t, 0, func(l *ondisk.Leader) {
-		l.Version = l.Version&^0xFFFF | newMinor
-		l.Unused1, l.LVer = 0x1122334455667788, 5
-		copy(l.SpaceName[40:], "tail")
-	})
-	before.ResourceName[0] = 0
-	check := func(when string) {
-		t.Helper()
-		l := d.leader(t, lease{})
-		if l.Version != before.Version || l.Unused1 != before.Unused1 || l.LVer != before.LVer ||
-			!bytes.Equal(l.SpaceName[:], before.SpaceName[:]) || l.Flags != before.Flags {
-			t.Errorf("%s: changed (-before +after):\n%s", when, cmp.Diff(before, l))
-		}
-	}
-	n := cluster(t, d.path, tenure)[0]
-	check("joined")
-	stamp := d.leader(t, lease{}).Timestamp
-	for deadline := time.Now().Add(3 * watchSlop * time.Second); d.leader(t, lease{}).Timestamp == stamp; {
-		if time.Now().After(deadline) {
-			t.Fatal("no renewal")
-		}
-		time.Sleep(pollPause)
-	}
-	check("renewed")
-	n.leave(t)
-	check("left")
-	if l := d.leader(t, lease{}); l.Timestamp != 0 {
-		t.Errorf("not free after leaving: %+v", l)
-	}
-}
-
-func refusesUnknownFlags(t *testing.T) {
+func refused(t *testing.T, mark func(*ondisk.Leader)) {
 	d := newDisk(t, 512, 1)
 	n := cluster(t, d.path, tenure)[0]
 	r := d.lease(1)
-	mark := func(l *ondisk.Leader) { l.Flags |= unknownFlag }
 	before := d.poke(t, r.offset, mark)
 	rv, err := n.client(t).acquire(r, 0)
 	if err != nil || rv >= 0 {
-		t.Fatalf("acquire of a lease with unknown flags: %d, %v", rv, err)
+		t.Fatalf("acquire of a marked lease: %d, %v", rv, err)
 	}
 	if after := d.leader(t, r); after != before {
 		t.Errorf("a refused acquire changed the leader: %s", cmp.Diff(before, after))
 	}
 	n.leave(t)
-	d.poke(t, 0, mark)
-	rv, err = addLockspace(n.runDir, lockspace{name: "LS", hostID: 1, path: d.path}, ioTimeout)
+	before = d.poke(t, 0, mark)
+	rv, err = addLockspace(n.runDir, lockspace{name: "LS", hostID: n.id, path: d.path}, ioTimeout)
 	if err != nil || rv >= 0 {
-		t.Errorf("add_lockspace with unknown flags: %d, %v", rv, err)
+		t.Errorf("add_lockspace of a marked one: %d, %v", rv, err)
 	}
-	if log := n.tail(); !strings.Contains(log, "flag") {
+	if after := d.leader(t, lease{}); after != before {
+		t.Errorf("a refused add_lockspace changed the record: %s", cmp.Diff(before, after))
+	}
+	if log := n.tail(); !strings.Contains(log, "newer") {
 		t.Errorf("the log does not say why:\n%s", log)
 	}
 }
