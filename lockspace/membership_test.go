@@ -301,11 +301,16 @@ func TestWakingUpTooLate(t *testing.T) {
 			dev := disk.Open("a")
 			defer dev.Close()
 			var asleep atomic.Int64
+			asleep.Store(int64(24 * time.Hour)) // before all this
 			cfg := config(dev, 1, "a", 2)
 			cfg.Clock = monotime.At(monotime.Instant(1000*time.Second), func() time.Duration { return time.Duration(asleep.Load()) })
 			s := join(t, cfg)
 			time.Sleep(10 * time.Second)
-			asleep.Store(int64(c.slept))
+			for last := s.Renewed(); s.Renewed() == last; {
+				time.Sleep(10 * time.Millisecond)
+			}
+			time.Sleep(500 * time.Millisecond) // the next renewal is far: it must not be what finds out
+			asleep.Add(int64(c.slept))
 			rival := recordOf(t, disk, 1)
 			if c.lost {
 				rival.OwnerGeneration, rival.ResourceName = 9, leases.NameOf("rival")
@@ -318,10 +323,14 @@ func TestWakingUpTooLate(t *testing.T) {
 			if c.lost && (leases.KindOf(s.Cause()) != leases.Lost || !strings.Contains(s.Cause().Error(), "suspended")) {
 				t.Errorf("cause %v", s.Cause())
 			}
-			if !c.lost {
+			for range 5 {
+				if c.lost {
+					break
+				}
 				time.Sleep(time.Minute) // renewals start the count anew
+				asleep.Add(int64(c.slept))
 				if s.Cause() != nil {
-					t.Errorf("slept %v: lost after a minute awake: %v", c.slept, s.Cause())
+					t.Errorf("slept %v again and again: lost: %v", c.slept, s.Cause())
 				}
 			}
 			leave(t, s)
@@ -334,6 +343,25 @@ func TestWakingUpTooLate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A machine that sleeps while it joins has no membership when it wakes up, and frees nothing.
+func TestSuspendDuringJoin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := newDisk(2)
+		dev := faulty.Wrap(disk.Open("a"))
+		defer dev.Close()
+		var asleep atomic.Int64
+		cfg := config(dev, 1, "a", 2)
+		cfg.Clock = monotime.At(monotime.Instant(1000*time.Second), func() time.Duration { return time.Duration(asleep.Load()) })
+		time.AfterFunc(2*time.Second, func() { asleep.Store(int64(time.Hour)) })
+		if _, err := Join(t.Context(), cfg); leases.KindOf(err) != leases.Lost {
+			t.Errorf("joined with a claim of an hour ago: %v", err)
+		}
+		if dev.Writes() != 1 {
+			t.Errorf("%d writes", dev.Writes())
+		}
+	})
 }
 
 // The suspend may come in the middle of a renewal: what it writes then is not a renewal.
