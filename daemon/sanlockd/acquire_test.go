@@ -251,6 +251,7 @@ func TestDyingClient(t *testing.T) {
 				synctest.Wait()
 				fired = rule.Fired() > 0
 				if !fired {
+					hang.Release() // the rule would meet the release of the lease otherwise
 					return
 				}
 				a.Close()
