@@ -80,7 +80,8 @@ func (s *Space) Notify(id leases.HostID) {
 func (s *Space) extra(now monotime.Instant) delta.Extra {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := delta.Extra{Event: [3]uint64{s.bulletin.event.Generation, s.bulletin.event.Number, s.bulletin.event.Data}}
+	shown := s.bulletin.event
+	e := delta.Extra{Event: [3]uint64{shown.Generation, shown.Number, shown.Data}}
 	for id, set := range s.bulletin.bits {
 		switch {
 		case now.Sub(set) > s.hold:

@@ -50,6 +50,13 @@ func (l *linkLog) count() int {
 	return len(l.told)
 }
 
+// sleeper returns a clock of a machine that was suspended for as long as asleep says.
+func sleeper(asleep *atomic.Int64) monotime.Clock {
+	return monotime.At(monotime.Instant(1000*time.Second), func() time.Duration {
+		return time.Duration(asleep.Load())
+	})
+}
+
 func isLost(s *Space) bool {
 	select {
 	case <-s.Lost():
@@ -277,7 +284,8 @@ func TestWarnings(t *testing.T) {
 		<-s.Lost()
 		leave(t, s)
 		for _, want := range []string{
-			"check_our_lease warning 12 last_success 1000", "check_our_lease warning 15 last_success 1000", "renewal error",
+			"check_our_lease warning 12 last_success 1000", "check_our_lease warning 15 last_success 1000",
+			"renewal error",
 		} {
 			if !strings.Contains(log.String(), want) {
 				t.Errorf("not in the log: %s", want)
@@ -303,7 +311,7 @@ func TestWakingUpTooLate(t *testing.T) {
 			var asleep atomic.Int64
 			asleep.Store(int64(24 * time.Hour)) // before all this
 			cfg := config(dev, 1, "a", 2)
-			cfg.Clock = monotime.At(monotime.Instant(1000*time.Second), func() time.Duration { return time.Duration(asleep.Load()) })
+			cfg.Clock = sleeper(&asleep)
 			s := join(t, cfg)
 			time.Sleep(10 * time.Second)
 			for last := s.Renewed(); s.Renewed() == last; {
@@ -320,8 +328,8 @@ func TestWakingUpTooLate(t *testing.T) {
 			if isLost(s) != c.lost {
 				t.Errorf("slept %v: lost %v: %v", c.slept, isLost(s), s.Cause())
 			}
-			if c.lost && (leases.KindOf(s.Cause()) != leases.Lost || !strings.Contains(s.Cause().Error(), "suspended")) {
-				t.Errorf("cause %v", s.Cause())
+			if err := s.Cause(); c.lost && (leases.KindOf(err) != leases.Lost || !strings.Contains(err.Error(), "suspended")) {
+				t.Errorf("cause %v", err)
 			}
 			for range 5 {
 				if c.lost {
@@ -353,7 +361,7 @@ func TestSuspendDuringJoin(t *testing.T) {
 		defer dev.Close()
 		var asleep atomic.Int64
 		cfg := config(dev, 1, "a", 2)
-		cfg.Clock = monotime.At(monotime.Instant(1000*time.Second), func() time.Duration { return time.Duration(asleep.Load()) })
+		cfg.Clock = sleeper(&asleep)
 		time.AfterFunc(2*time.Second, func() { asleep.Store(int64(time.Hour)) })
 		if _, err := Join(t.Context(), cfg); leases.KindOf(err) != leases.Lost {
 			t.Errorf("joined with a claim of an hour ago: %v", err)
@@ -375,7 +383,7 @@ func TestSuspendDuringRenewal(t *testing.T) {
 		link := &linkLog{}
 		cfg := config(dev, 1, "a", 2)
 		cfg.Link = link
-		cfg.Clock = monotime.At(monotime.Instant(1000*time.Second), func() time.Duration { return time.Duration(asleep.Load()) })
+		cfg.Clock = sleeper(&asleep)
 		s := join(t, cfg)
 		time.Sleep(2 * time.Second)
 		dev.Add(faulty.On(faulty.Write, faulty.Stall(gate)).Times(1))
@@ -495,7 +503,8 @@ func TestProbeDoesNotTrustTheCache(t *testing.T) {
 		time.Sleep(22 * time.Second)
 		them := join(t, config(db, 2, "b", 2))
 		views, _ := us.Hosts()
-		if i := slices.IndexFunc(views, func(v hosts.View) bool { return v.Host == 2 }); i < 0 || views[i].State != leases.Free {
+		i := slices.IndexFunc(views, func(v hosts.View) bool { return v.Host == 2 })
+		if i < 0 || views[i].State != leases.Free {
 			t.Fatalf("the cache does not show the hole: %+v", views)
 		}
 		if v, err := us.Probe(t.Context(), them.Self()); err != nil || v.Gone() {
@@ -602,13 +611,15 @@ func TestTwoHostsFightForOneID(t *testing.T) {
 		var joins [2]int
 		var last atomic.Uint64
 		var all sync.WaitGroup
+		booted := time.Now().Add(-time.Hour)
 		end := time.Now().Add(2 * time.Hour)
 		for i := range 2 {
 			all.Go(func() {
 				for n := 0; time.Now().Before(end); n++ {
 					dev := faulty.Wrap(disk.Open(fmt.Sprint("h", i)))
 					cfg := config(dev, 1, fmt.Sprint("h", i), uint32(2+3*i))
-					cfg.Clock = monotime.At(monotime.Instant(1000+i)*monotime.Instant(time.Second)+monotime.Instant(time.Since(end.Add(-2*time.Hour))), nil)
+					up := time.Since(booted) + time.Duration(i)*time.Hour
+					cfg.Clock = monotime.At(monotime.Instant(up), nil)
 					s, err := Join(t.Context(), cfg)
 					if err != nil {
 						if kind := leases.KindOf(err); kind != leases.HostIDBusy {
@@ -877,7 +888,8 @@ func TestJoinOnAPlainFile(t *testing.T) {
 			t.Errorf("joined after %v, want 2 s", took)
 		}
 		time.Sleep(1200 * time.Millisecond)
-		if v, err := s.Probe(t.Context(), s.Self()); s.Self().Generation != want || err != nil || v != leases.Alive {
+		v, err := s.Probe(t.Context(), s.Self())
+		if s.Self().Generation != want || err != nil || v != leases.Alive {
 			t.Errorf("%v: %v, %v", s.Self(), v, err)
 		}
 		if len(s.History()) == 0 {

@@ -15,8 +15,8 @@ var errNoSuchHost = errors.New("its host id does not exist in this lockspace")
 
 // Probe reads the owner's own sector and tells what may be concluded about that incarnation. Free and Dead
 // are only ever said on the strength of this read together with what was seen before it (spec ondisk 9.3,
-// 9.4). It takes at most one io_timeout. leases.Lost: we are no member any more and conclude nothing. A record
-// that does not verify is an error: nothing is concluded from it either.
+// 9.4). It takes at most one io_timeout. leases.Lost: we are no member any more and conclude nothing. A
+// record that does not verify is an error: nothing is concluded from it either.
 func (s *Space) Probe(ctx context.Context, o leases.Owner) (leases.Verdict, error) {
 	if err := s.Cause(); err != nil {
 		return 0, err

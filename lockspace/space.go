@@ -79,9 +79,9 @@ type Space struct {
 	history  ring
 }
 
-// Join acquires our host id and starts to renew it. It takes as long as delta.Lease.Acquire takes; ctx ends it
-// with leases.Aborted. The errors are those of that, of delta.ReadSizes and delta.New, leases.WatchdogError if
-// the link cannot be told, and leases.Lost if it took longer than the lease lasts.
+// Join acquires our host id and starts to renew it. It takes as long as delta.Lease.Acquire takes; ctx ends
+// it with leases.Aborted. The errors are those of that, of delta.ReadSizes and delta.New,
+// leases.WatchdogError if the link cannot be told, and leases.Lost if it took longer than the lease lasts.
 func Join(ctx context.Context, cfg Config) (*Space, error) {
 	s := &Space{
 		cfg: cfg, name: leases.NameOf(cfg.Name), times: timeouts.Set{IO: cfg.IO, Fire: cfg.Fire},
@@ -119,7 +119,8 @@ func (s *Space) prepare(ctx context.Context) error {
 		AllowUnknownFlags: s.cfg.AllowUnknownFlags,
 	})
 	s.table = hosts.New(hosts.Config{
-		Self: s.cfg.Host, Space: s.name, Fire: s.cfg.Fire, Hold: s.hold, AllowUnknownFlags: s.cfg.AllowUnknownFlags,
+		Self: s.cfg.Host, Space: s.name, Fire: s.cfg.Fire, Hold: s.hold, Look: s.times.Renewal(),
+		AllowUnknownFlags: s.cfg.AllowUnknownFlags,
 	})
 	return err
 }
@@ -178,7 +179,8 @@ func (s *Space) abandon(ctx context.Context) {
 		return
 	}
 	if err := s.lease.Release(context.WithoutCancel(ctx)); err != nil {
-		s.cfg.Log.Error().Str("space", s.cfg.Name).Err(err).Msg("host id could not be freed after a join that failed")
+		s.cfg.Log.Error().Str("space", s.cfg.Name).Err(err).
+			Msg("host id could not be freed after a join that failed")
 	}
 }
 

@@ -214,8 +214,8 @@ func TestOthersSeeUs(t *testing.T) {
 	}
 }
 
-// TestSlowOwnerIsOutwaitedByItsOwnTimeout: stock falls back to its own io_timeout for an owner that it has not
-// looked at yet, and takes a lease of a host with 30 s after 76 s (spec ondisk 9.3).
+// TestSlowOwnerIsOutwaitedByItsOwnTimeout: stock falls back to its own io_timeout for an owner that it has
+// not looked at yet, and takes a lease of a host with 30 s after 76 s (spec ondisk 9.3).
 func TestSlowOwnerIsOutwaitedByItsOwnTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := newDisk(30)
@@ -253,7 +253,9 @@ func TestSlowOwnerIsOutwaitedByItsOwnTimeout(t *testing.T) {
 // the same, counted from before the last write.
 func TestExpiryWhileStorageHangs(t *testing.T) {
 	for _, io := range []uint32{2, 5, 10, 30} {
-		for name, kind := range map[string]faulty.Kind{"reads": faulty.Read, "writes": faulty.Write, "all": faulty.Any} {
+		for name, kind := range map[string]faulty.Kind{
+			"reads": faulty.Read, "writes": faulty.Write, "all": faulty.Any,
+		} {
 			synctest.Test(t, func(t *testing.T) {
 				disk := newDisk(uint16(io))
 				dev := faulty.Wrap(disk.Open("a"))
@@ -265,7 +267,8 @@ func TestExpiryWhileStorageHangs(t *testing.T) {
 				<-s.Lost()
 				got, want := s.cfg.Clock.Now().Sub(s.Renewed()), s.Times().RenewalFail()
 				if got < want || got > want+10*time.Millisecond {
-					t.Errorf("io_timeout %d, %s hang: lost %v after the last renewal (%v), want %v", io, name, got, renewed, want)
+					t.Errorf("io_timeout %d, %s hang: lost %v after the last renewal (%v), want %v",
+						io, name, got, renewed, want)
 				}
 				if got := leases.KindOf(s.Cause()); got != leases.Lost {
 					t.Errorf("cause %v", s.Cause())
@@ -290,7 +293,7 @@ func TestSuspend(t *testing.T) {
 		defer dev.Close()
 		var slept atomic.Int64
 		cfg := config(dev, 1, "a", 2)
-		cfg.Clock = monotime.At(monotime.Instant(1000*time.Second), func() time.Duration { return time.Duration(slept.Load()) })
+		cfg.Clock = sleeper(&slept)
 		s := join(t, cfg)
 		defer leave(t, s)
 		time.Sleep(10 * time.Second)

@@ -314,7 +314,7 @@ func (s *Server) readOwners(ctx context.Context, r *sanlockwire.Resource) ([]res
 	if stated && guess != leader.Geometry() {
 		return nil, fail("read", r.Space, leases.Invalid, errSizesSet)
 	}
-	r.LVer, r.Flags = leader.LVer, sizeFlags(r.Flags, leader.Geometry())
+	r.LVer = leader.LVer // the sizes are not told here, as in stock
 	for _, h := range holders {
 		if h.Mode == leases.Shared {
 			r.Flags |= sanlockwire.ResShared

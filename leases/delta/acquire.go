@@ -12,7 +12,7 @@ import (
 	"github.com/tenurelock/tenure/leases/timeouts"
 )
 
-var errSlowClaim = errors.New("so much time passed between reading the host id's record and writing a claim " +
+var errSlowClaim = errors.New("so much time passed between reading the record and writing a claim " +
 	"that another host may have claimed it unseen; try again")
 
 // Claim is a host id that was acquired.
@@ -29,9 +29,9 @@ type sighting struct {
 	asleep time.Duration
 }
 
-// Acquire takes the host id (spec ondisk 3.2). It takes 2 io_timeouts for a free id or one that this host held
-// under the same name, and first 8 io_timeouts and the fire time for one of another name that then turns out
-// to be silent. leases.HostIDBusy: somebody lives there. leases.Aborted: ctx ended during a wait.
+// Acquire takes the host id (spec ondisk 3.2). It takes 2 io_timeouts for a free id or one that this host
+// held under the same name, and first 8 io_timeouts and the fire time for one of another name that then turns
+// out to be silent. leases.HostIDBusy: somebody lives there. leases.Aborted: ctx ended during a wait.
 // leases.Timeout: a transfer took too long; the claim may be on disk, and is nobody's.
 func (l *Lease) Acquire(ctx context.Context) (Claim, error) {
 	if err := l.settle(ctx); err != nil {
@@ -62,8 +62,8 @@ func (l *Lease) Acquire(ctx context.Context) (Claim, error) {
 	return Claim{Owner: owner, At: at, Waited: wait}, nil
 }
 
-// shortDelay is the wait after a claim of the record that was found. Both io_timeouts count: a rival that read
-// the same record may be as slow as that one allows, or as ours does (spec ondisk 9.13).
+// shortDelay is the wait after a claim of the record that was found. Both io_timeouts count: a rival that
+// read the same record may be as slow as that one allows, or as ours does (spec ondisk 9.13).
 func (l *Lease) shortDelay(found *ondisk.Leader) time.Duration {
 	theirs := timeouts.Of(uint32(found.IOTimeout), l.cfg.Times.IO, l.cfg.Times.Fire)
 	return max(theirs.ShortDelay(), l.cfg.Times.ShortDelay())

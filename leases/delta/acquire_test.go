@@ -2,6 +2,7 @@ package delta
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,7 +62,8 @@ func TestAcquireCases(t *testing.T) {
 		{"dead, 30", held("them", 30), nil, 0, 360 * time.Second, 3, 1},
 		{"dead, unknown io_timeout", held("them", 0), nil, 0, (8*256 + 60 + 4) * time.Second, 3, 1},
 		{
-			"released while we wait", held("them", 2), later(9*time.Second, func(l *ondisk.Leader) { l.Timestamp = 0 }),
+			"released while we wait", held("them", 2),
+			later(9*time.Second, func(l *ondisk.Leader) { l.Timestamp = 0 }),
 			0,
 			80 * time.Second, 3, 1,
 		},
@@ -80,7 +82,8 @@ func TestAcquireCases(t *testing.T) {
 			4 * time.Second, 2, 1,
 		},
 		{
-			"one byte differs after the wait", nil, later(3*time.Second, func(l *ondisk.Leader) { l.WriteTimestamp++ }),
+			"one byte differs after the wait", nil,
+			later(3*time.Second, func(l *ondisk.Leader) { l.WriteTimestamp++ }),
 			leases.HostIDBusy,
 			4 * time.Second, 2, 1,
 		},
@@ -90,7 +93,6 @@ func TestAcquireCases(t *testing.T) {
 		},
 		{"no magic", func(l *ondisk.Leader) { l.Magic++ }, nil, leases.BadMagic, 0, 1, 0},
 		{"other major", func(l *ondisk.Leader) { l.Version += 1 << 16 }, nil, leases.BadVersion, 0, 1, 0},
-		{"newer minor", func(l *ondisk.Leader) { l.Version++ }, nil, leases.Corrupt, 0, 1, 0},
 		{"newer flag", func(l *ondisk.Leader) { l.Flags |= 0x400 }, nil, leases.Corrupt, 0, 1, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -108,7 +110,8 @@ func TestAcquireCases(t *testing.T) {
 				claim, err := leaseOn(t, dev, 1, "me").Acquire(t.Context())
 				wantKind(t, "acquire", err, c.want)
 				if took := time.Since(began); took != c.took || dev.Reads() != c.reads || dev.Writes() != c.writes {
-					t.Errorf("%v, %d reads, %d writes; want %v, %d, %d", took, dev.Reads(), dev.Writes(), c.took, c.reads, c.writes)
+					t.Errorf("%v, %d reads, %d writes; want %v, %d, %d",
+						took, dev.Reads(), dev.Writes(), c.took, c.reads, c.writes)
 				}
 				record := onDisk(t, disk, small, 1)
 				if err == nil && (claim.Owner.Host != 1 || uint64(claim.Owner.Generation) != record.OwnerGeneration ||
@@ -183,7 +186,7 @@ func TestNewRefuses(t *testing.T) {
 		"io_timeout 0":   {func(c *Config) { c.Times.IO = 0 }, leases.Invalid},
 		"io_timeout 256": {func(c *Config) { c.Times.IO = 256 }, leases.Invalid},
 		"no host name":   {func(c *Config) { c.HostName = "" }, leases.Invalid},
-		"48 bytes":       {func(c *Config) { c.HostName = "123456789012345678901234567890123456789012345678" }, leases.Invalid},
+		"48 bytes":       {func(c *Config) { c.HostName = strings.Repeat("x", 48) }, leases.Invalid},
 		"no name":        {func(c *Config) { c.Space = leases.Name{} }, leases.Invalid},
 		"host 0":         {func(c *Config) { c.Host = 0 }, leases.BadHostID},
 		"host 251":       {func(c *Config) { c.Host = 251 }, leases.BadHostID},

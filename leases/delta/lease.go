@@ -45,8 +45,9 @@ type Lease struct {
 	swept  int          // looks at the hosts since one at all of them
 }
 
-// New checks the configuration. leases.Invalid: io_timeout is not 1 to 255 seconds, or a name does not fit, or
-// the device's sectors are larger than the lockspace's. leases.BadHostID: there is no room for the host id.
+// New checks the configuration. leases.Invalid: io_timeout is not 1 to 255 seconds, or a name does not fit,
+// or the device's sectors are larger than the lockspace's. leases.BadHostID: there is no room for the host
+// id.
 func New(cfg Config) (*Lease, error) {
 	l := &Lease{cfg: cfg, swept: sweepEvery}
 	switch {
@@ -55,7 +56,8 @@ func New(cfg Config) (*Lease, error) {
 			fmt.Errorf("io_timeout %d: the disk has room for 1 to %d seconds", cfg.Times.IO, timeouts.MaxIO))
 	case !leases.Fits(cfg.HostName):
 		return nil, l.fail("join", leases.Invalid,
-			fmt.Errorf("host name %q: must have 1 to 47 bytes, or a rejoin would be taken for another host", cfg.HostName))
+			fmt.Errorf("host name %q: must have 1 to 47 bytes, or a rejoin would be taken for another host",
+				cfg.HostName))
 	case cfg.Space.IsEmpty():
 		return nil, l.fail("join", leases.Invalid, errors.New("a lockspace needs a name"))
 	case cfg.Host < 1 || uint64(cfg.Host) > cfg.Geometry.MaxHosts():
@@ -107,12 +109,13 @@ func stamp(at monotime.Instant) uint64 { return max(1, uint64(at.Seconds())) }
 
 // checkKnown refuses records of a newer sanlock: they may be leases that never time out (spec ondisk 8).
 func checkKnown(l *ondisk.Leader, allow bool) error {
-	if allow || l.UnknownFlags() == 0 && l.Version&0xffff <= ondisk.DeltaVersion&0xffff {
+	if allow || l.UnknownFlags() == 0 {
 		return nil
 	}
 	return &ondisk.FormatError{
-		Record: "delta leader", Field: "flags or version (made by a newer sanlock, whose leases may never time out)",
-		Got: uint64(l.Flags)<<32 | uint64(l.Version), Want: uint64(l.Flags&0xf0)<<32 | ondisk.DeltaVersion,
+		Record: "delta leader",
+		Field:  "flags (made by a newer sanlock, whose leases may never time out)",
+		Got:    uint64(l.Flags), Want: uint64(l.Flags &^ l.UnknownFlags()),
 		Kind: leases.Corrupt,
 	}
 }

@@ -131,9 +131,9 @@ func TestNeverWritesTimestampZero(t *testing.T) {
 	})
 }
 
-// Fails, refuses, tears and delays each transfer of a renewal in turn. A fault that leaves the record in doubt
-// must be an error with a name, must not make the next renewal mistake its own traces for another writer's,
-// and must keep the id from being freed.
+// Fails, refuses, tears and delays each transfer of a renewal in turn. A fault that leaves the record in
+// doubt must be an error with a name, must not make the next renewal mistake its own traces for another
+// writer's, and must keep the id from being freed.
 func TestEveryFaultOfARenewal(t *testing.T) {
 	cut := syscall.EIO
 	for _, c := range []struct {
@@ -151,7 +151,7 @@ func TestEveryFaultOfARenewal(t *testing.T) {
 		{"write fails but is there", faulty.Write, faulty.FailAfterWriting(nil), leases.IO, false},
 		{"write torn", faulty.Write, faulty.Tear(0, cut), leases.IO, false},
 		{"write comes late", faulty.Write, faulty.Late(80 * time.Second), leases.Timeout, false},
-		{"answer to the write comes late", faulty.Write, faulty.LateAnswer(80 * time.Second), leases.Timeout, false},
+		{"answers the write late", faulty.Write, faulty.LateAnswer(80 * time.Second), leases.Timeout, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -198,7 +198,11 @@ func TestForeignWritesBetweenFaults(t *testing.T) {
 		change func(*ondisk.Leader)
 		want   leases.Kind
 	}{
-		{"timestamp, all well", faulty.Any, faulty.Action{}, func(l *ondisk.Leader) { l.Timestamp++ }, leases.RenewDiffer},
+		{
+			"timestamp, all well", faulty.Any, faulty.Action{},
+			func(l *ondisk.Leader) { l.Timestamp++ },
+			leases.RenewDiffer,
+		},
 		{
 			"event, outside the checksum", faulty.Any, faulty.Action{},
 			func(l *ondisk.Leader) { l.WriteID = 5 },
@@ -209,7 +213,8 @@ func TestForeignWritesBetweenFaults(t *testing.T) {
 			leases.RenewDiffer,
 		},
 		{
-			"timestamp, after a failed write", faulty.Write, faulty.Fail(nil), func(l *ondisk.Leader) { l.Timestamp++ },
+			"timestamp, after a failed write", faulty.Write, faulty.Fail(nil),
+			func(l *ondisk.Leader) { l.Timestamp++ },
 			leases.Other,
 		},
 		{
@@ -340,7 +345,8 @@ func TestRelease(t *testing.T) {
 		dev := faulty.Wrap(disk.Open("a"))
 		defer dev.Close()
 		l := acquired(t, dev, 1, "a")
-		if _, err := l.Renew(t.Context(), Extra{Event: [3]uint64{1, 2, 3}, Bitmap: []leases.HostID{4}}, blind); err != nil {
+		extra := Extra{Event: [3]uint64{1, 2, 3}, Bitmap: []leases.HostID{4}}
+		if _, err := l.Renew(t.Context(), extra, blind); err != nil {
 			t.Fatal(err)
 		}
 		want := onDisk(t, disk, small, 1)

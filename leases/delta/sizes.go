@@ -37,7 +37,9 @@ func ReadSizes(
 	return first.Geometry(), err
 }
 
-func readFirst(ctx context.Context, dev device.Device, off int64, limit time.Duration) (ondisk.Leader, error) {
+func readFirst(
+	ctx context.Context, dev device.Device, off int64, limit time.Duration,
+) (ondisk.Leader, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	b, err := dev.Read(ctx, off, ondisk.ProbeLength)
@@ -59,11 +61,13 @@ func checkSizes(l *ondisk.Leader) error {
 	switch {
 	case g.Sector != 512 && g.Sector != 4096:
 		return &ondisk.FormatError{
-			Record: "delta leader", Field: "sector_size", Got: uint64(g.Sector), Want: 512, Kind: leases.BadSectorSize,
+			Record: "delta leader", Field: "sector_size", Got: uint64(g.Sector), Want: 512,
+			Kind: leases.BadSectorSize,
 		}
 	case !g.Legal():
 		return &ondisk.FormatError{
-			Record: "delta leader", Field: "align size", Got: uint64(g.Align), Want: ondisk.MiB, Kind: leases.BadSizes,
+			Record: "delta leader", Field: "align size", Got: uint64(g.Align), Want: ondisk.MiB,
+			Kind: leases.BadSizes,
 		}
 	}
 	return nil
@@ -72,7 +76,8 @@ func checkSizes(l *ondisk.Leader) error {
 // searchSizes reports whether the area, taken for one of the sizes in try, holds a record of the lockspace
 // that verifies and states these sizes.
 func searchSizes(
-	ctx context.Context, dev device.Device, off int64, space leases.Name, limit time.Duration, try ondisk.Geometry,
+	ctx context.Context, dev device.Device, off int64, space leases.Name, limit time.Duration,
+	try ondisk.Geometry,
 ) bool {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -53,7 +53,9 @@ func TestReadSizesErrors(t *testing.T) {
 			ondisk.HideLockspace(small, area)
 			d.Poke(0, area)
 		}, leases.BadMagic},
-		{"a resource", func(d *memdisk.Disk) { d.Poke(0, ondisk.FormatResource(small, ls, ls, 0)) }, leases.BadMagic},
+		{"a resource", func(d *memdisk.Disk) {
+			d.Poke(0, ondisk.FormatResource(small, ls, ls, 0))
+		}, leases.BadMagic},
 		{"damaged, others of another lockspace", func(d *memdisk.Disk) {
 			d.Poke(0, ondisk.FormatLockspace(small, leases.NameOf("LT"), 10))
 			d.Poke(0, []byte{0})
@@ -102,7 +104,9 @@ func TestFormat(t *testing.T) {
 			if !bytes.Equal(disk.Bytes(off, g.Align), ondisk.FormatLockspace(g, ls, 10)) {
 				t.Error("another image")
 			}
-			want := []faulty.Op{{Kind: faulty.Write, Off: off, Len: g.Align}, {Kind: faulty.Write, Off: off, Len: g.Sector}}
+			want := []faulty.Op{
+				{Kind: faulty.Write, Off: off, Len: g.Align}, {Kind: faulty.Write, Off: off, Len: g.Sector},
+			}
 			if got := dev.Ops(); fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("transfers %v, want %v", got, want)
 			}

@@ -31,24 +31,21 @@ var writes aio
 
 // control is struct iocb of linux/aio_abi.h, on a little-endian machine.
 type control struct {
-	data     uint64
-	key      uint32
-	rwFlags  int32
-	opcode   uint16
-	priority int16
-	fd       uint32
-	buf      uint64
-	bytes    uint64
-	offset   int64
-	reserved uint64
-	flags    uint32
-	resultFD uint32
+	_      [16]byte // data, key, rw_flags
+	opcode uint16
+	_      int16 // priority
+	fd     uint32
+	buf    uint64
+	bytes  uint64
+	offset int64
+	_      [16]byte // reserved, flags, result descriptor
 }
 
 // event is struct io_event.
 type event struct {
-	data, object   uint64
-	result, second int64
+	_      [16]byte // data, object
+	result int64
+	_      int64
 }
 
 const commandWrite = 1 // IOCB_CMD_PWRITE

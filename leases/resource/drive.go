@@ -42,6 +42,7 @@ type drive struct {
 	at     step
 	outbid int // pauses so far
 
+	yielded bool          // another host's ballot was let go first once
 	glanced bool          // the first look of a claim is over
 	left    ondisk.Leader // how we left the leader, for the full look that comes instead of a glance
 }
@@ -54,7 +55,7 @@ func (v *drive) run(ctx context.Context, m machine) paxos.Action {
 		switch a.Do {
 		case paxos.Look:
 			if !v.glance(ctx, m) {
-				v.l.look(ctx, m, v.self.Host, true)
+				v.look(ctx, m)
 				v.compare()
 			}
 		case paxos.ReadLeader:
@@ -101,6 +102,35 @@ func (v *drive) attend(ctx context.Context, m machine, a paxos.Action) error {
 	}
 	claim.Resumed()
 	return nil
+}
+
+// look is a full look. Where another host is in the middle of a ballot for a lease that is free, it is given
+// the time of one before we judge: to outbid it would cost it its whole back-off, which for a stock host is up to
+// a second, and us a ballot too. This is a courtesy and not a rule; it is shown once in a claim.
+func (v *drive) look(ctx context.Context, m machine) {
+	views, errs := v.l.gather(ctx, v.self.Host, true)
+	if v.at == atLook && !v.yielded && rivals(views, errs, v.self.Host) {
+		v.yielded = true
+		if sleep(ctx, v.backOff()) == nil {
+			views, errs = v.l.gather(ctx, v.self.Host, true)
+		}
+	}
+	v.l.report(m, views, errs)
+}
+
+// rivals reports whether a disk shows a free leader and a ballot of another host for the next version.
+func rivals(views []paxos.View, errs []error, self uint64) bool {
+	for d, v := range views {
+		if errs[d] != nil || !v.Record.Free() {
+			continue
+		}
+		for i, b := range v.Blocks {
+			if b.Round == v.Record.Round+1 && !b.Released && uint64(i)+1 != self {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (v *drive) backOff() time.Duration {

@@ -92,10 +92,3 @@ func explain(a paxos.Action) error {
 	}
 	return fmt.Errorf("%w: %v", a.Err, owner(a.Owner))
 }
-
-func newerMinor(version uint32) error {
-	return &ondisk.FormatError{
-		Record: "paxos leader", Field: "version (a newer sanlock wrote it)",
-		Got: uint64(version), Want: ondisk.PaxosVersion, Kind: leases.Corrupt,
-	}
-}

@@ -51,6 +51,19 @@ func (l *Lease) write(ctx context.Context, disk int, off int64, fill func(sector
 
 // look reads the leader and, if all, the host blocks of every disk, and reports them to the machine.
 func (l *Lease) look(ctx context.Context, m machine, host uint64, all bool) {
+	views, errs := l.gather(ctx, host, all)
+	l.report(m, views, errs)
+}
+
+func (l *Lease) report(m machine, views []paxos.View, errs []error) {
+	l.adopt(m, errs)
+	for d, v := range views {
+		m.Saw(d, v, errs[d])
+	}
+}
+
+// gather reads what a look needs.
+func (l *Lease) gather(ctx context.Context, host uint64, all bool) ([]paxos.View, []error) {
 	began := time.Now()
 	views := make([]paxos.View, len(l.cfg.Disks))
 	once := func(d int) (err error) {
@@ -62,10 +75,7 @@ func (l *Lease) look(ctx context.Context, m machine, host uint64, all bool) {
 		errs = l.each(once)
 	}
 	l.pace = (3*l.pace + time.Since(began)) / 4
-	l.adopt(m, errs)
-	for d, v := range views {
-		m.Saw(d, v, errs[d])
-	}
+	return views, errs
 }
 
 // sizer is the part of a claim that must know the sizes before its first report.
@@ -163,9 +173,6 @@ func (l *Lease) check(leader *ondisk.Leader, host uint64) error {
 		known := *leader
 		known.Flags &^= known.UnknownFlags()
 		return known.CheckSane()
-	}
-	if leader.Version&0xffff > ondisk.PaxosVersion&0xffff {
-		return newerMinor(leader.Version)
 	}
 	return leader.CheckSane()
 }

@@ -1,4 +1,5 @@
-// Package hosts judges hosts alive, failing or dead from the timestamps they left and when we saw them change.
+// Package hosts judges hosts alive, failing or dead from the timestamps they left and when we saw them
+// change.
 //
 // Clocks of hosts are never compared. A timestamp means only "different from before"; the time that counts is
 // ours, when we saw the change. A host is dead once it has not changed for the time after which its own

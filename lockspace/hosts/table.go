@@ -25,6 +25,7 @@ type Config struct {
 	Space leases.Name
 	Fire  uint32        // seconds from a host's last pet of its watchdog to its reset
 	Hold  time.Duration // how long a bit that was raised for us counts as one request (spec ondisk 3.6)
+	Look  time.Duration // how often renewals look at the others: our own renewal interval
 
 	// AllowUnknownFlags judges hosts by time although their records carry features of a newer sanlock, by
 	// which they may be alive without renewing (spec ondisk 8).
@@ -164,7 +165,8 @@ func (t *Table) silence(now monotime.Instant, h *host, leastIO uint32) leases.Ve
 
 // Verdict judges an incarnation by a record that was read for this question, that verifies, and that was
 // observed after it was read. asked is our time before that read began, so that a slow read makes nobody
-// older. The owner's io_timeout is the larger of the one known before and the one just read (spec ondisk 9.3).
+// older. The owner's io_timeout is the larger of the one known before and the one just read (spec ondisk
+// 9.3).
 //
 // A free record of an older generation than the one asked for is a remnant, of a format or of a write that
 // came late, and says nothing about that incarnation: then only silence counts.
@@ -180,7 +182,21 @@ func (t *Table) Verdict(asked monotime.Instant, o leases.Owner, fresh ondisk.Lea
 	case fresh.Timestamp == 0:
 		return t.silence(asked, h, uint32(fresh.IOTimeout))
 	}
-	return t.state(asked, o.Host, h, uint32(fresh.IOTimeout))
+	v := t.state(asked, o.Host, h, uint32(fresh.IOTimeout))
+	silent := asked.Sub(h.lastLive)
+	if v == leases.Alive && t.cfg.Look != 0 && silent > t.overdue(h, uint32(fresh.IOTimeout)) {
+		return leases.Unknown
+	}
+	return v
+}
+
+// lookSlack is what a renewal and a look may come late without meaning anything.
+const lookSlack = 3 * time.Second
+
+// overdue is the silence after which a host is still listed alive but has missed a renewal that we should have
+// seen. Who asks for its leases then waits for what comes of it, as with stock, and is not refused.
+func (t *Table) overdue(h *host, leastIO uint32) time.Duration {
+	return timeouts.Of(max(h.io, leastIO), unknownIO, t.cfg.Fire).Renewal() + t.cfg.Look + lookSlack
 }
 
 // Generation returns the generation last seen of a host id, 0 if none was.

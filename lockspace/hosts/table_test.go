@@ -97,7 +97,8 @@ func TestLadder(t *testing.T) {
 				observe(t, x.tab, now, sector(last)) // an unchanged sector is no sign of life
 				who := leases.Owner{Host: other, Generation: 1}
 				if got := x.tab.Verdict(now, who, last); got != x.want || stateOf(x.tab, now) != x.want {
-					t.Errorf("io %d, %v s silent: verdict %v, state %v, want %v", io, c.after, got, stateOf(x.tab, now), x.want)
+					t.Errorf("io %d, %v s silent: verdict %v, state %v, want %v",
+						io, c.after, got, stateOf(x.tab, now), x.want)
 				}
 			}
 		}
@@ -325,7 +326,9 @@ func TestNotices(t *testing.T) {
 			From: from, Name: "hostB", Event: event, Deliver: true, Examine: true,
 		}},
 		{"same renewal read again", 9, send(9, 8, self, 3), hosts.Notice{}},
-		{"next renewal", 12, send(13, 8, self), hosts.Notice{From: from, Name: "hostB", Event: event, Deliver: true}},
+		{"next renewal", 12, send(13, 8, self), hosts.Notice{
+			From: from, Name: "hostB", Event: event, Deliver: true,
+		}},
 		{"request after the hold", 20, send(17, 0, self), hosts.Notice{
 			From: from, Name: "hostB", Event: request, Examine: true,
 		}},
