@@ -134,16 +134,26 @@ func TestAnswersAreBounded(t *testing.T) {
 		f    answer
 		call func(ctx context.Context, c *client.Conn) error
 	}{
-		{"inquire", huge(func(h *sanlockwire.Header) { h.Length = ^uint32(0) }),
-			func(ctx context.Context, c *client.Conn) error { _, err := c.Inquire(ctx, client.Self); return err }},
-		{"value", huge(func(h *sanlockwire.Header) { h.Length = 32 + 4097 }),
-			func(ctx context.Context, c *client.Conn) error { _, err := c.GetLVB(ctx, someLease); return err }},
-		{"lockspaces", huge(func(h *sanlockwire.Header) { h.Data2 = ^uint32(0) }),
-			func(ctx context.Context, c *client.Conn) error { _, err := c.GetLockspaces(ctx); return err }},
-		{"log", huge(func(h *sanlockwire.Header) { h.Data = 1 << 30 }),
-			func(ctx context.Context, c *client.Conn) error { _, err := c.LogDump(ctx); return err }},
-		{"magic", huge(func(h *sanlockwire.Header) { h.Magic = 1 }),
-			func(ctx context.Context, c *client.Conn) error { return c.Restrict(ctx, 0) }},
+		{
+			"inquire", huge(func(h *sanlockwire.Header) { h.Length = ^uint32(0) }),
+			func(ctx context.Context, c *client.Conn) error { _, err := c.Inquire(ctx, client.Self); return err },
+		},
+		{
+			"value", huge(func(h *sanlockwire.Header) { h.Length = 32 + 4097 }),
+			func(ctx context.Context, c *client.Conn) error { _, err := c.GetLVB(ctx, someLease); return err },
+		},
+		{
+			"lockspaces", huge(func(h *sanlockwire.Header) { h.Data2 = ^uint32(0) }),
+			func(ctx context.Context, c *client.Conn) error { _, err := c.GetLockspaces(ctx); return err },
+		},
+		{
+			"log", huge(func(h *sanlockwire.Header) { h.Data = 1 << 30 }),
+			func(ctx context.Context, c *client.Conn) error { _, err := c.LogDump(ctx); return err },
+		},
+		{
+			"magic", huge(func(h *sanlockwire.Header) { h.Magic = 1 }),
+			func(ctx context.Context, c *client.Conn) error { return c.Restrict(ctx, 0) },
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if err := c.call(t.Context(), dial(t, serve(t, c.f))); err == nil || errors.Is(err, client.ErrHungUp) {

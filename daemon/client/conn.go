@@ -193,7 +193,7 @@ func (c *Conn) result(ctx context.Context, r request) (int, error) {
 	return int(h.Result()), nil
 }
 
-// ErrHungUp: the daemon closed the connection instead of answering.
+// ErrHungUp says that the daemon closed the connection instead of answering.
 var ErrHungUp = errors.New("the daemon hung up without an answer")
 
 func (c *Conn) header() (sanlockwire.Header, error) {

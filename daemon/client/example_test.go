@@ -11,8 +11,8 @@ import (
 	"github.com/tenurelock/tenure/leases"
 )
 
-// A process registers, takes a lease, works, and gives the lease back. If it dies in between, the daemon does that
-// for it. The example is compiled and not run: it needs a daemon that has joined the lockspace.
+// A process registers, takes a lease, works, and gives the lease back. If it dies in between, the daemon does
+// that for it. The example is compiled and not run: it needs a daemon that has joined the lockspace.
 func Example() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

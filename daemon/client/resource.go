@@ -76,8 +76,10 @@ func fits(op string, rs []sanlockwire.Resource) error {
 	}
 	for _, r := range rs {
 		if len(r.Disks) > sanlockwire.MaxDisks {
-			return &leases.Error{Op: op, Space: r.Space.String(), Resource: r.Name.String(),
-				Kind: leases.TooBig, Err: errManyDisks}
+			return &leases.Error{
+				Op: op, Space: r.Space.String(), Resource: r.Name.String(),
+				Kind: leases.TooBig, Err: errManyDisks,
+			}
 		}
 	}
 	return nil
@@ -120,8 +122,10 @@ func (c *Conn) InquireText(ctx context.Context, pid uint32) (text string, count 
 // written to the disk when the lease is released or made shared.
 func (c *Conn) SetLVB(ctx context.Context, r sanlockwire.Resource, value []byte) error {
 	if len(value) > sanlockwire.MaxValue {
-		return &leases.Error{Op: "set_lvb", Space: r.Space.String(), Resource: r.Name.String(),
-			Kind: leases.TooBig, Err: errLongValue}
+		return &leases.Error{
+			Op: "set_lvb", Space: r.Space.String(), Resource: r.Name.String(),
+			Kind: leases.TooBig, Err: errLongValue,
+		}
 	}
 	_, err := c.result(ctx, request{cmd: sanlockwire.CmdSetLVB, body: append(r.Append(nil), value...)})
 	return err

@@ -30,21 +30,29 @@ func TestRead(t *testing.T) {
 		}},
 		{"comments", "#quiet_fail=0\n\n# x\n", func(*Config) {}},
 		{"a key not in the first column is none", " debug_clients = 1\n", func(*Config) {}},
-		{"two equal signs", "use_aio == 3\nsh_retries=1=2",
-			func(c *Config) { c.UseAIO, c.SharedRetries = 0, 1 }},
-		{"no =, stock takes the value of the line before", "use_aio = 5\nsh_retries 17\n",
-			func(c *Config) { c.UseAIO = 5 }},
+		{
+			"two equal signs", "use_aio == 3\nsh_retries=1=2",
+			func(c *Config) { c.UseAIO, c.SharedRetries = 0, 1 },
+		},
+		{
+			"no =, stock takes the value of the line before", "use_aio = 5\nsh_retries 17\n",
+			func(c *Config) { c.UseAIO = 5 },
+		},
 		{"no value, stock takes what is in memory", "use_aio = \nsh_retries = 4\n", func(c *Config) {
 			c.SharedRetries = 4
 		}},
 		{"grace out of range", "kill_grace_seconds = 61\nkill_grace_seconds = -1\n", func(*Config) {}},
 		{"grace", "kill_grace_seconds = 0\n", func(c *Config) { c.KillGrace, c.KillGraceSet = 0, true }},
-		{"floors", "max_worker_threads = 1\nwrite_init_io_timeout = 0\nio_timeout=0\nwatchdog_fire_timeout=-3",
-			func(c *Config) { c.MaxWorkers = 2 }},
-		{"timeouts", "io_timeout=2\nwatchdog_fire_timeout=30\nwrite_init_io_timeout=5\nrenewal_read_extend_sec=0",
+		{
+			"floors", "max_worker_threads = 1\nwrite_init_io_timeout = 0\nio_timeout=0\nwatchdog_fire_timeout=-3",
+			func(c *Config) { c.MaxWorkers = 2 },
+		},
+		{
+			"timeouts", "io_timeout=2\nwatchdog_fire_timeout=30\nwrite_init_io_timeout=5\nrenewal_read_extend_sec=0",
 			func(c *Config) {
 				c.IOTimeout, c.WatchdogFireTimeout, c.WriteInitIOTimeout, c.RenewalReadExtend = 2, 30, 5, 0
-			}},
+			},
+		},
 		{"negative numbers", "sh_retries = -4\nlogfile_priority=-1\n", func(c *Config) {
 			c.SharedRetries, c.LogFilePriority = -4, -1
 		}},
@@ -54,15 +62,23 @@ func TestRead(t *testing.T) {
 		{"a long name is cut, at 48 in stock", "our_host_name = " + long[:60] + "\n", func(c *Config) {
 			c.OurHostName = long[:47]
 		}},
-		{"a long line goes on as the next", "#" + long[:126] + "sh_retries=9",
-			func(c *Config) { c.SharedRetries = 9 }},
-		{"max_sectors_kb ignore", "max_sectors_kb = ignore\n",
-			func(c *Config) { c.MaxSectors = MaxSectors{Ignore: true} }},
-		{"max_sectors_kb align", "max_sectors_kb = align\n",
-			func(c *Config) { c.MaxSectors = MaxSectors{Align: true} }},
+		{
+			"a long line goes on as the next", "#" + long[:126] + "sh_retries=9",
+			func(c *Config) { c.SharedRetries = 9 },
+		},
+		{
+			"max_sectors_kb ignore", "max_sectors_kb = ignore\n",
+			func(c *Config) { c.MaxSectors = MaxSectors{Ignore: true} },
+		},
+		{
+			"max_sectors_kb align", "max_sectors_kb = align\n",
+			func(c *Config) { c.MaxSectors = MaxSectors{Align: true} },
+		},
 		{"max_sectors_kb", "max_sectors_kb = 512\n", func(c *Config) { c.MaxSectors.KB = 512 }},
-		{"max_sectors_kb odd, 0, too large", "max_sectors_kb = 7\nmax_sectors_kb=0\nmax_sectors_kb=9000",
-			func(*Config) {}},
+		{
+			"max_sectors_kb odd, 0, too large", "max_sectors_kb = 7\nmax_sectors_kb=0\nmax_sectors_kb=9000",
+			func(*Config) {},
+		},
 		{"debug_cmd all", "debug_cmd = +all\n", func(c *Config) { c.DebugCmds = 0xffffffffffffffff }},
 		{"debug_cmd some", "debug_cmd = -all\ndebug_cmd = +status\ndebug_cmd=+get_hosts\n", func(c *Config) {
 			c.DebugCmds = 0x800020
@@ -71,8 +87,10 @@ func TestRead(t *testing.T) {
 			c.DebugCmds = 0xfffffffffe06ffdf
 		}},
 		{"unknown", "no_such = 3\n=4\n", func(*Config) {}},
-		{"a huge number", "sh_retries = 99999999999999999999\n",
-			func(c *Config) { c.SharedRetries = 1<<31 - 1 }},
+		{
+			"a huge number", "sh_retries = 99999999999999999999\n",
+			func(c *Config) { c.SharedRetries = 1<<31 - 1 },
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, want := Defaults(), Defaults()

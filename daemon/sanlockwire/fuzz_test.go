@@ -121,9 +121,11 @@ func FuzzTexts(f *testing.F) {
 		}
 		ParseRindex(s)
 		ParseREntry(s)
-		if _, err := ParseInquire(s); err != nil {
-			return
+		if rs, err := ParseInquire(s); err == nil && len(rs) > 0 && FormatInquire(rs) == "" {
+			t.Errorf("%q holds %d resources and they are no text", s, len(rs))
 		}
-		ImportPath(ExportPath(s))
+		if got, want := ImportPath(ExportPath(s)), ImportPath(s); got != want {
+			t.Errorf("%q goes out and comes back as %q, want %q", s, got, want)
+		}
 	})
 }

@@ -97,7 +97,7 @@ func (h Header) Check() error {
 	return &DroppedError{Header: h, Reason: reason}
 }
 
-// ShortError: a structure ends before it is complete.
+// ShortError says that a structure ends before it is complete.
 type ShortError struct {
 	What      string
 	Got, Want int // bytes

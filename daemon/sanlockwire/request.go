@@ -19,8 +19,8 @@ const (
 	maxDiscard = 1 << 20
 )
 
-// RefusedError: the header is a request, but its body is not one that the command can have. The body was read
-// away as far as the header's length tells its end; the request must be answered with ResultOf(err).
+// RefusedError says that the header is a request, but its body is not one that the command can have. The body
+// was read away as far as the header's length tells its end; the request must be answered with ResultOf(err).
 type RefusedError struct {
 	Cmd uint32
 	Err error // a *leases.Error, for its Kind

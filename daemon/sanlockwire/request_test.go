@@ -83,8 +83,7 @@ func TestRefusedRequestsLeaveTheStreamInStep(t *testing.T) {
 			next := NewHeader(CmdVersion, 0, 0, 0, 0)
 			from := bytes.NewReader(next.Append(bytes.Clone(c.send)))
 			_, _, err := ReadRequest(from)
-			var refused *RefusedError
-			if !errors.As(err, &refused) {
+			if _, ok := errors.AsType[*RefusedError](err); !ok {
 				t.Fatalf("not refused: %v", err)
 			}
 			if got := ResultOf(err); got != c.result {

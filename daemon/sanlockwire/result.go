@@ -71,8 +71,7 @@ func ResultOf(err error) int32 {
 	if err == nil {
 		return 0
 	}
-	var known *Result
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*Result](err); ok {
 		return known.Number
 	}
 	var e *leases.Error
@@ -109,7 +108,7 @@ func errnoOf(err error) int32 {
 	if v := reflect.ValueOf(err); v.Kind() == reflect.Uintptr && v.Uint() <= maxErrno {
 		return int32(v.Uint())
 	}
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // the chain is walked here, one link at a time
 	case interface{ Unwrap() error }:
 		return errnoOf(e.Unwrap())
 	case interface{ Unwrap() []error }:
