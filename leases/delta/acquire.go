@@ -95,7 +95,13 @@ func (l *Lease) settle(ctx context.Context) error {
 
 // outwait waits until the other name in our sector must have been reset by its watchdog, and looks whether it
 // has moved meanwhile. An io_timeout of 0 is that of a host with 256 seconds, of which stock stores 8 bits.
+//
+// leases.Corrupt: the record is of a newer sanlock's minor version. A host that has it may live without
+// renewing, and whoever takes its id takes all its leases (spec ondisk 8).
 func (l *Lease) outwait(ctx context.Context, found sighting) (sighting, error) {
+	if err := checkTimed(&found.record, l.cfg.AllowUnknownFlags); err != nil {
+		return found, l.fault("join", err)
+	}
 	theirs := timeouts.Of(uint32(found.record.IOTimeout), timeouts.MaxIO+1, l.cfg.Times.Fire)
 	if err := sleep(ctx, theirs.HostDead()); err != nil {
 		return found, l.fail("join", leases.Aborted, err)

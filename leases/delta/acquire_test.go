@@ -93,6 +93,15 @@ func TestAcquireCases(t *testing.T) {
 		},
 		{"no magic", func(l *ondisk.Leader) { l.Magic++ }, nil, leases.BadMagic, 0, 1, 0},
 		{"other major", func(l *ondisk.Leader) { l.Version += 1 << 16 }, nil, leases.BadVersion, 0, 1, 0},
+		{"newer minor, free", func(l *ondisk.Leader) { l.Version++ }, nil, 0, 4 * time.Second, 2, 1},
+		{"newer minor, own name", func(l *ondisk.Leader) {
+			held("me", 2)(l)
+			l.Version++
+		}, nil, 0, 4 * time.Second, 2, 1},
+		{"newer minor, held", func(l *ondisk.Leader) {
+			held("them", 2)(l)
+			l.Version++
+		}, nil, leases.Corrupt, 0, 1, 0},
 		{"newer flag", func(l *ondisk.Leader) { l.Flags |= 0x400 }, nil, leases.Corrupt, 0, 1, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -237,11 +237,12 @@ func (r rivals) run(disk *memdisk.Disk, lag time.Duration, ours, theirs []delay,
 // choices returns the delays of one host's look, claim and look again.
 func choices(io uint32) (all [][]delay) {
 	d := time.Duration(io)*time.Second - time.Millisecond
-	looks := []delay{{}, {d, 0}, {0, d}}
+	// A first look that comes to the disk late is a host that starts late: the lags have that.
+	firsts, agains := []delay{{}, {0, d}}, []delay{{}, {d, 0}}
 	claims := []delay{{}, {d, 0}, {0, d}, {d + d/2, 0}}
-	for _, first := range looks {
+	for _, first := range firsts {
 		for _, claim := range claims {
-			for _, again := range looks[:2] {
+			for _, again := range agains {
 				all = append(all, []delay{first, claim, again, {}})
 			}
 		}
@@ -254,7 +255,7 @@ func choices(io uint32) (all [][]delay) {
 func (r rivals) walk(stopAtFirst bool) (runs, owned int, bad string) {
 	disk := memdisk.New(memdisk.Config{Size: ondisk.MiB})
 	longest := time.Duration(max(r.ours, r.theirs)) * time.Second
-	for lag := time.Duration(0); lag <= 3*longest; lag += longest/2 + 7*time.Millisecond {
+	for lag := time.Duration(0); lag <= 3*longest; lag += longest/3 + 7*time.Millisecond {
 		for _, ours := range choices(r.ours) {
 			for _, theirs := range choices(r.theirs) {
 				for _, stalls := range [][2]bool{{}, {true, true}} {

@@ -120,6 +120,17 @@ func checkKnown(l *ondisk.Leader, allow bool) error {
 	}
 }
 
+// checkTimed refuses to judge by its silence a host whose record has a newer minor version than we know.
+func checkTimed(l *ondisk.Leader, allow bool) error {
+	if allow || l.Version&0xffff <= ondisk.DeltaVersion&0xffff {
+		return nil
+	}
+	return &ondisk.FormatError{
+		Record: "delta leader", Field: "version (held by a newer sanlock, whose leases may never time out)",
+		Got: uint64(l.Version), Want: ondisk.DeltaVersion, Kind: leases.Corrupt,
+	}
+}
+
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

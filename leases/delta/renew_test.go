@@ -199,12 +199,14 @@ func TestForeignWritesBetweenFaults(t *testing.T) {
 		want   leases.Kind
 	}{
 		{
-			"timestamp, all well", faulty.Any, faulty.Action{},
+			"timestamp, all well", faulty.Any,
+			faulty.Action{},
 			func(l *ondisk.Leader) { l.Timestamp++ },
 			leases.RenewDiffer,
 		},
 		{
-			"event, outside the checksum", faulty.Any, faulty.Action{},
+			"event, outside the checksum", faulty.Any,
+			faulty.Action{},
 			func(l *ondisk.Leader) { l.WriteID = 5 },
 			leases.RenewDiffer,
 		},

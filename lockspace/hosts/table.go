@@ -193,8 +193,8 @@ func (t *Table) Verdict(asked monotime.Instant, o leases.Owner, fresh ondisk.Lea
 // lookSlack is what a renewal and a look may come late without meaning anything.
 const lookSlack = 3 * time.Second
 
-// overdue is the silence after which a host is still listed alive but has missed a renewal that we should have
-// seen. Who asks for its leases then waits for what comes of it, as with stock, and is not refused.
+// overdue is the silence after which a host is still listed alive but has missed a renewal that we should
+// have seen. Who asks for its leases then waits for what comes of it, as with stock, and is not refused.
 func (t *Table) overdue(h *host, leastIO uint32) time.Duration {
 	return timeouts.Of(max(h.io, leastIO), unknownIO, t.cfg.Fire).Renewal() + t.cfg.Look + lookSlack
 }

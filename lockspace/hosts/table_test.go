@@ -379,6 +379,41 @@ func TestNeverDeadTooEarly(t *testing.T) {
 	}
 }
 
+// An owner that has missed a renewal is still listed alive, but its lease is waited for and not refused: the
+// verdict is UNKNOWN, which grants nothing, from then until it fails.
+func TestOverdueIsUnknown(t *testing.T) {
+	for _, c := range []struct{ theirs, ours time.Duration }{{2, 2}, {2, 10}, {10, 2}, {30, 30}} {
+		look := 2 * c.ours * time.Second
+		tab := hosts.New(hosts.Config{Self: self, Space: space, Fire: fire, Look: look})
+		io, who := uint16(c.theirs), leases.Owner{Host: other, Generation: 1}
+		observe(t, tab, at(0), sector(record(1, 100, io)))
+		last := record(1, 104, io)
+		observe(t, tab, at(4), sector(last))
+		missed := 2*c.theirs*time.Second + look + 3*time.Second
+		fails := 8 * c.theirs * time.Second
+		for _, x := range []struct {
+			silent time.Duration
+			want   leases.Verdict
+		}{
+			{0, leases.Alive},
+			{min(missed, fails), leases.Alive},
+			{missed + 1, leases.Unknown},
+			{fails, leases.Unknown},
+		} {
+			now := at(4).Add(x.silent)
+			if x.silent > fails || x.want == leases.Unknown && missed >= fails {
+				continue
+			}
+			if got := tab.Verdict(now, who, last); got != x.want || stateOf(tab, now) != leases.Alive {
+				t.Errorf("%+v, %v silent: %v, listed %v, want %v", c, x.silent, got, stateOf(tab, now), x.want)
+			}
+		}
+		if got := tab.Verdict(at(4).Add(fails+1), who, last); got != leases.Failing {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
 func Example() {
 	l := record(4, 1000, 10)
 	tab := table()
