@@ -163,6 +163,26 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 }
 
+// What follows a broken answer is not taken for the next one.
+func TestBrokenAnswerEndsTheConnection(t *testing.T) {
+	c := dial(t, serve(t, func(h sanlockwire.Header, _ []byte) ([]byte, bool) {
+		out := h.Reply(0, 0)
+		if h.Cmd == sanlockwire.CmdInquire {
+			out.Length = ^uint32(0)
+		}
+		return out.Append(nil), false
+	}))
+	if err := c.Restrict(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Inquire(t.Context(), client.Self); err == nil {
+		t.Fatal("an answer without end was taken")
+	}
+	if err := c.Restrict(t.Context(), 0); err == nil {
+		t.Error("the connection goes on in the middle of an answer")
+	}
+}
+
 func TestRequestsAreBounded(t *testing.T) {
 	c := dial(t, serve(t, result(0)))
 	many := make([]sanlockwire.Resource, 9)

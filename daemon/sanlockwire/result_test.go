@@ -28,6 +28,7 @@ func TestResultOf(t *testing.T) {
 		{"an errno of open", &fs.PathError{Op: "open", Path: "x", Err: syscall.ENOENT}, -2},
 		{"an errno below no kind", kind(leases.Other, fmt.Errorf("x: %w", syscall.ENXIO)), -6},
 		{"an errno below I/O", kind(leases.IO, syscall.EREMOTEIO), -121},
+		{"an errno that would be a number of sanlock's", syscall.Errno(243), -201},
 		{"I/O alone", kind(leases.IO, errors.New("odd")), -5},
 		{"an errno among several errors", errors.Join(errors.New("x"), syscall.EBADF), -9},
 		{"a deadline", context.DeadlineExceeded, -202},
