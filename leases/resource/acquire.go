@@ -24,11 +24,10 @@ type Request struct {
 // as long as an owner is silent and not yet dead, unless NoWait; ctx ends that wait with Aborted.
 //
 // After an error Unsettled tells whether something was left behind that must be settled first.
-func (l *Lease) Acquire(ctx context.Context, self leases.Owner, req Request, live leases.Liveness) (*Grant, error) {
+func (l *Lease) Acquire(
+	ctx context.Context, self leases.Owner, req Request, live leases.Liveness,
+) (*Grant, error) {
 	if err := l.ready(ctx, self); err != nil {
-		return nil, err
-	}
-	if err := l.allowNumHosts(ctx, self, uint64(req.NumHosts)); err != nil {
 		return nil, err
 	}
 	g, err := l.acquireMode(ctx, self, req, live)
@@ -73,10 +72,14 @@ func (l *Lease) blockedError(by *leases.Owner, err error) error {
 	return l.fail("acquire", leases.SharedHeld, fmt.Errorf("%v holds it shared and may be alive", *by))
 }
 
-// ready refuses what cannot work before any disk is touched, and makes sure that nothing of ours is in flight.
+// ready refuses what cannot work before any disk is touched, and makes sure that nothing of ours is in
+// flight.
 func (l *Lease) ready(ctx context.Context, self leases.Owner) error {
 	if self.Host == 0 || self.Generation == 0 {
 		return l.fail("acquire", leases.Invalid, errors.New("this host has no host id and generation"))
+	}
+	if err := ctx.Err(); err != nil {
+		return l.fail("acquire", leases.Aborted, err)
 	}
 	if l.loose != nil {
 		return l.fail("acquire", leases.Again, errors.New("an earlier operation on it is still being undone"))
@@ -95,16 +98,20 @@ func (l *Lease) claim(
 		Self: proposal(self), Disks: len(l.cfg.Disks), MaxHosts: l.geometry.MaxHosts(), NumHosts: l.numHosts,
 		Version: req.Version, NoWait: req.NoWait, KeepShared: keepShared,
 	})
-	v := &drive{l: l, self: proposal(self), live: live, change: l.commitChange(self, req)}
+	v := &drive{
+		l: l, self: proposal(self), live: live, change: commitChange(self, req),
+		terms: terms{host: uint64(self.Host), numHosts: uint64(req.NumHosts), lvb: req.LVB},
+	}
 	a := v.run(ctx, c)
 	if b := c.Block(); b.Mbal != 0 {
 		l.own = b
 	}
 	if a.Err != nil {
-		if c.Exposed() {
-			l.loose = &loose{self: proposal(self), round: c.Round(), block: c.Block(), shared: keepShared}
+		if c.Exposed() || l.inFlight(ctx, uint64(self.Host)) {
+			keep := retirement{shared: keepShared}
+			l.loose = &loose{self: proposal(self), round: c.Round(), block: c.Block(), retirement: keep}
 		}
-		return nil, nil, l.fail("acquire", machineKind(a.Err, v.at), explain(a))
+		return nil, nil, l.fail("acquire", l.machineKind(a.Err, v.at), explain(a))
 	}
 	return &Grant{
 		Version: c.Round(), Mode: leases.Exclusive, Owner: self, Geometry: l.geometry, block: c.Block(),
@@ -113,7 +120,7 @@ func (l *Lease) claim(
 
 // commitChange is what a commit changes in the leader beside the record. The mark that a shared holder is
 // only passing through, and num_hosts, belong to our own commits, not to those that we make for others.
-func (l *Lease) commitChange(self leases.Owner, req Request) func(*ondisk.Leader) {
+func commitChange(self leases.Owner, req Request) func(*ondisk.Leader) {
 	return func(leader *ondisk.Leader) {
 		if leader.OwnerID != uint64(self.Host) {
 			return
@@ -122,25 +129,8 @@ func (l *Lease) commitChange(self leases.Owner, req Request) func(*ondisk.Leader
 		if req.Mode == leases.Shared && leader.Timestamp != 0 {
 			leader.Flags |= ondisk.FlagShortHold
 		}
-		if n := uint64(req.NumHosts); n != 0 && n >= uint64(self.Host) && n <= leader.MaxHosts {
-			leader.NumHosts = n
+		if req.NumHosts != 0 {
+			leader.NumHosts = uint64(req.NumHosts) // terms has allowed it
 		}
 	}
-}
-
-// allowNumHosts refuses a num_hosts that the area has no room for, or that would lock ourselves out. Stock
-// stores any number and then reads into the next area (spec ondisk 4.12).
-func (l *Lease) allowNumHosts(ctx context.Context, self leases.Owner, n uint64) error {
-	if n == 0 {
-		return nil
-	}
-	leader, err := l.ReadLeader(ctx)
-	if err != nil {
-		return err
-	}
-	if n > leader.MaxHosts || n < uint64(self.Host) {
-		return l.fail("acquire", leases.Invalid, fmt.Errorf(
-			"num_hosts %d: must be at least our host id %d and at most %d", n, self.Host, leader.MaxHosts))
-	}
-	return nil
 }

@@ -26,6 +26,11 @@ type asker interface {
 
 // The back-off after a ballot that is ahead of ours: a random part of some transfers' time, doubling. Stock
 // draws from a whole second, whatever the storage takes (spec ondisk 4.3 step 9).
+//
+// Whoever gives way comes back with a ballot number above all it has seen, so among hosts that keep asking
+// each has the same chance at every try, and the doubling spreads them until one gets through. There is no
+// queue: a lease in constant demand goes to whom chance favours, as with stock. A host cannot starve the
+// others by asking more often, since it gives way itself to every ballot that is ahead.
 const (
 	pauseTransfers = 8
 	pauseLeast     = time.Millisecond
@@ -37,6 +42,7 @@ const (
 type drive struct {
 	l      *Lease
 	self   paxos.Proposal
+	terms  terms                // of every leader that is read
 	live   leases.Liveness      // nil for a machine that never asks
 	change func(*ondisk.Leader) // on every leader written
 	at     step
@@ -59,7 +65,8 @@ func (v *drive) run(ctx context.Context, m machine) paxos.Action {
 				v.compare()
 			}
 		case paxos.ReadLeader:
-			v.l.look(ctx, m, v.self.Host, false)
+			v.at = atLook
+			v.l.look(ctx, m, v.terms, false)
 		case paxos.WriteBlock:
 			v.at = atBallot
 			v.l.writeBlock(ctx, m, v.self.Host, a.Block)
@@ -105,14 +112,14 @@ func (v *drive) attend(ctx context.Context, m machine, a paxos.Action) error {
 }
 
 // look is a full look. Where another host is in the middle of a ballot for a lease that is free, it is given
-// the time of one before we judge: to outbid it would cost it its whole back-off, which for a stock host is up to
-// a second, and us a ballot too. This is a courtesy and not a rule; it is shown once in a claim.
+// the time of one before we judge: to outbid it would cost it its whole back-off, which for a stock host is
+// up to a second, and us a ballot too. This is a courtesy and not a rule; it is shown once in a claim.
 func (v *drive) look(ctx context.Context, m machine) {
-	views, errs := v.l.gather(ctx, v.self.Host, true)
+	views, errs := v.l.gather(ctx, v.terms, true)
 	if v.at == atLook && !v.yielded && rivals(views, errs, v.self.Host) {
 		v.yielded = true
 		if sleep(ctx, v.backOff()) == nil {
-			views, errs = v.l.gather(ctx, v.self.Host, true)
+			views, errs = v.l.gather(ctx, v.terms, true)
 		}
 	}
 	v.l.report(m, views, errs)

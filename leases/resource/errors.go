@@ -55,9 +55,11 @@ const (
 	atLeader             // leader write, or anything after the ballot
 )
 
-// machineKind translates how a machine ended (spec ondisk 4.8, 7).
-func machineKind(err error, at step) leases.Kind {
+// machineKind translates how a machine ended (spec ondisk 4.8, 7). Stock has numbers of its own for the
+// leader of a lease on several disks.
+func (l *Lease) machineKind(err error, at step) leases.Kind {
 	cause := causeKind(err)
+	moved := cause != leases.Timeout && cause != leases.IO
 	switch {
 	case errors.Is(err, paxos.ErrHeld):
 		return leases.Held
@@ -79,16 +81,30 @@ func machineKind(err error, at step) leases.Kind {
 		return leases.ReleaseOwner
 	case errors.Is(err, paxos.ErrNoWrite) && at == atBallot:
 		return leases.BlockWrite
-	case errors.Is(err, paxos.ErrNoRead) && at == atBallot && (cause == leases.Timeout || cause == leases.IO):
+	case errors.Is(err, paxos.ErrNoRead) && at == atBallot && !moved:
 		return leases.BlockRead
+	case errors.Is(err, paxos.ErrNoRead) && len(l.cfg.Disks) > 1 && !moved:
+		return leases.LeaderRead
+	case errors.Is(err, paxos.ErrNoCommit) && len(l.cfg.Disks) > 1:
+		return leases.LeaderWrite
+	case errors.Is(err, paxos.ErrNoNumber):
+		return leases.OutOfRange
 	}
 	return cause
 }
 
-// explain adds to a machine's error what the caller wants to know next: who holds the lease.
+// explain says of a machine's error what the caller wants to know: who holds the lease, or what is wrong with
+// the record that was read, where the majority that was missed is of no interest.
 func explain(a paxos.Action) error {
-	if a.Owner.Host == 0 {
-		return a.Err
+	var format *ondisk.FormatError
+	var lease *leases.Error
+	switch {
+	case a.Owner.Host != 0:
+		return fmt.Errorf("%w: %v", a.Err, owner(a.Owner))
+	case errors.Is(a.Err, paxos.ErrNoRead) && errors.As(a.Err, &lease):
+		return lease.Err
+	case errors.Is(a.Err, paxos.ErrNoRead) && errors.As(a.Err, &format):
+		return format
 	}
-	return fmt.Errorf("%w: %v", a.Err, owner(a.Owner))
+	return a.Err
 }

@@ -22,7 +22,9 @@ type Holder struct {
 
 // Inspect reads the leader at a place without being told what to expect: names that are empty match any.
 // times bounds the transfer (OneIO). The errors are those of the checks: BadMagic, WrongSpace, ….
-func Inspect(ctx context.Context, d Disk, space, name leases.Name, times timeouts.Set) (ondisk.Leader, error) {
+func Inspect(
+	ctx context.Context, d Disk, space, name leases.Name, times timeouts.Set,
+) (ondisk.Leader, error) {
 	fail := func(err error) (ondisk.Leader, error) {
 		return ondisk.Leader{}, &leases.Error{
 			Op: "read", Space: space.String(), Resource: name.String(), Kind: causeKind(err), Err: err,
@@ -49,15 +51,21 @@ func Inspect(ctx context.Context, d Disk, space, name leases.Name, times timeout
 // leader another host wrote, and who has marked its block released, holds nothing (spec ondisk 9.8); stock
 // lists it all the same.
 func (l *Lease) Owners(ctx context.Context) (ondisk.Leader, []Holder, error) {
-	v, err := l.view(ctx, 0, 0, true)
+	if !l.sized && len(l.cfg.Disks) > 1 {
+		if _, err := l.ReadLeader(ctx); err != nil {
+			return ondisk.Leader{}, nil, err
+		}
+	}
+	v, err := l.view(ctx, 0, terms{}, everyBlock)
 	if err != nil {
 		return ondisk.Leader{}, nil, l.fail("read the owners of", causeKind(err), err)
 	}
 	var all []Holder
-	if r := v.Record; !r.Free() && r.Owner.Host != 0 {
-		released := r.Writer != r.Owner.Host && r.Owner.Host <= uint64(len(v.Blocks)) &&
-			v.Blocks[r.Owner.Host-1].Released
-		if !released {
+	if r := v.Record; !r.Free() {
+		// CheckSane has seen that the owner has a block, and cover that it was read.
+		b := v.Blocks[r.Owner.Host-1]
+		returned := b.Round > r.Round || b.Released && (b.Round == r.Round || b.Round == 0)
+		if r.Writer == r.Owner.Host || !returned {
 			all = append(all, Holder{Owner: owner(r.Owner), Mode: leases.Exclusive, Timestamp: r.Owner.Timestamp})
 		}
 	}

@@ -7,8 +7,8 @@ import (
 	"github.com/tenurelock/tenure/paxos"
 )
 
-// Memory is what is worth knowing when the same lease is taken again: its sizes, and how we left it. It may be
-// given to another Lease for the same place (Config.Memory); the zero Memory knows nothing.
+// Memory is what is worth knowing when the same lease is taken again: its sizes, and how we left it. It may
+// be given to another Lease for the same place (Config.Memory); the zero Memory knows nothing.
 type Memory struct {
 	geometry ondisk.Geometry
 	numHosts uint64
@@ -16,10 +16,10 @@ type Memory struct {
 	steady   bool
 }
 
-// rest is how we left the lease on one disk: the leader that we wrote last, and our own block. While the leader
-// on disk is still that very record nobody has had the lease since, so the first look of a claim need not read
-// the host blocks: our own is known, and what others may have begun shows in the reads of the ballot, which
-// are always made in full.
+// rest is how we left the lease on one disk: the leader that we wrote last, and our own block. While both are
+// still there nobody has had the lease since, so the first look of a claim need not read the blocks of all
+// hosts: what others may have begun shows in the reads of the ballot, which are always made in full. It reads
+// as far as our own block, because a ballot number of ours that we had forgotten would be used twice.
 type rest struct {
 	leader ondisk.Leader
 	block  paxos.Block
@@ -39,43 +39,38 @@ func (l *Lease) recall(m Memory) {
 	if m.numHosts == 0 {
 		return
 	}
-	l.geometry, l.numHosts, l.rest, l.steady = m.geometry, m.numHosts, m.rest, m.steady
+	l.geometry, l.numHosts, l.rest, l.steady, l.sized = m.geometry, m.numHosts, m.rest, m.steady, true
 }
 
-// restWith remembers that we freed the leader ourselves, after block was written.
+// restWith remembers that the leader is as we wrote it last, if that was to free it, and block our own.
 func (l *Lease) restWith(self paxos.Proposal, block paxos.Block) {
-	if len(l.cfg.Disks) == 1 && l.wrote.Timestamp == 0 {
+	if len(l.cfg.Disks) == 1 && l.wrote.Magic != 0 && l.wrote.Timestamp == 0 {
 		l.rest = rest{leader: l.wrote, block: block, self: self}
 	}
 }
 
-// glance is the first look of a claim where the lease was left as rest says: it reads the leader alone. It
-// reports false if a full look is needed. It is tried only where the last full look would have allowed it, so
-// that a lease that goes from host to host does not cost a read more each time.
+// glance is the first look of a claim where the lease was left as rest says: it reads no further than our own
+// block. It reports false if a full look is needed. It is tried only where the last full look would have
+// allowed it, so that a lease that goes from host to host does not cost a read more each time.
 func (v *drive) glance(ctx context.Context, m machine) bool {
 	l := v.l
 	left := l.rest
 	l.rest = rest{}
-	if v.glanced || left.self.Host == 0 || left.self.Host != v.self.Host || left.self.Generation != v.self.Generation {
-		v.glanced = true
+	first := !v.glanced
+	v.glanced = true
+	if !first || left.self.Host == 0 || !left.self.SameOwner(v.self) {
 		return false
 	}
-	v.glanced = true
 	if !l.steady {
 		v.left = left.leader
 		return false
 	}
-	view, err := l.view(ctx, 0, v.self.Host, false)
-	if err != nil || l.leaders[0] != left.leader {
+	view, err := l.view(ctx, 0, v.terms, v.self.Host)
+	if err != nil || l.leaders[0] != left.leader || view.Blocks[v.self.Host-1] != left.block {
 		l.steady = false
 		return false
 	}
-	if uint64(cap(l.blocks[0])) < l.numHosts {
-		l.blocks[0] = make([]paxos.Block, l.numHosts)
-	}
-	view.Blocks = l.blocks[0][:l.numHosts]
-	clear(view.Blocks)
-	view.Blocks[v.self.Host-1] = left.block
+	l.have[0] = true
 	l.adopt(m, []error{nil})
 	m.Saw(0, view, nil)
 	return true

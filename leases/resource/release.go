@@ -18,8 +18,8 @@ type retirement struct {
 }
 
 // Release gives the lease back. A value block that was changed is written first; that this failed is told
-// after the lease has been released all the same. After a fault the lease is Unsettled and no longer
-// anyone's to use: Settle finishes it.
+// after the lease has been released all the same, but for a value that may still land on the disk. After a
+// fault the lease is Unsettled and no longer anyone's to use: Settle finishes it.
 //
 // rename, if not empty, becomes the resource's name on disk; it has no effect on a shared hold, nor when
 // another host published our ownership (spec ondisk 4.6, 9.27).
@@ -31,8 +31,14 @@ func (l *Lease) Release(ctx context.Context, g *Grant, rename string) error {
 	if g.Mode == leases.Shared {
 		return l.releaseShared(ctx, g)
 	}
+	how := retirement{strict: true, rename: rename}
 	lost := l.flushValue(ctx, g)
-	return errors.Join(l.retireOrLeave(ctx, g, retirement{strict: true, rename: rename}), lost)
+	if isTimeout(lost) {
+		// The value may land at any time, also on top of the next owner's. The lease stays ours until it has.
+		l.leave(g, how)
+		return lost
+	}
+	return errors.Join(l.retireOrLeave(ctx, g, how), lost)
 }
 
 // releaseShared takes our mark away: one write, the leader is not touched.
@@ -40,10 +46,12 @@ func (l *Lease) releaseShared(ctx context.Context, g *Grant) error {
 	b := g.block
 	b.Released, b.Shared, b.SharedGeneration = true, false, 0
 	if err := firstMajority(l.putBlock(ctx, uint64(g.Owner.Host), b)); err != nil {
-		l.loose = &loose{self: proposal(g.Owner), round: g.Version, block: b}
+		g.block = b
+		l.leave(g, retirement{})
 		return l.fail("release", causeKind(err), err)
 	}
 	g.block = b
+	l.restWith(proposal(g.Owner), b)
 	return nil
 }
 
@@ -62,9 +70,14 @@ func (l *Lease) retireOrLeave(ctx context.Context, g *Grant, r retirement) error
 	default:
 	}
 	if err != nil {
-		l.loose = &loose{self: proposal(g.Owner), round: g.Version, block: g.block, shared: r.shared}
+		l.leave(g, r)
 	}
 	return err
+}
+
+// leave remembers what Settle must give back, and how.
+func (l *Lease) leave(g *Grant, r retirement) {
+	l.loose = &loose{self: proposal(g.Owner), round: g.Version, block: g.block, retirement: r}
 }
 
 func (l *Lease) retire(ctx context.Context, g *Grant, r retirement) error {
@@ -79,10 +92,9 @@ func (l *Lease) retire(ctx context.Context, g *Grant, r retirement) error {
 			leader.ResourceName = leases.NameOf(r.rename)
 		}
 	}}
-	l.wrote = ondisk.Leader{Timestamp: 1}
-	v.glanced = true
+	l.wrote = ondisk.Leader{}
 	if a := v.run(ctx, m); a.Err != nil {
-		return l.fail("release", machineKind(a.Err, atLeader), a.Err)
+		return l.fail("release", l.machineKind(a.Err, atLeader), explain(a))
 	}
 	if !r.shared {
 		l.restWith(self, g.block)
@@ -105,7 +117,7 @@ func (l *Lease) Settle(ctx context.Context) error {
 		return l.fail("settle", leases.Timeout, err)
 	}
 	g := &Grant{Version: l.loose.round, Owner: owner(l.loose.self), block: l.loose.block}
-	if err := l.retire(ctx, g, retirement{shared: l.loose.shared}); err != nil {
+	if err := l.retire(ctx, g, retirement{shared: l.loose.shared, rename: l.loose.rename}); err != nil {
 		return err
 	}
 	l.loose = nil
@@ -130,18 +142,42 @@ func (l *Lease) finish(ctx context.Context) error {
 }
 
 // landed waits, for one I/O's time, until no write of ours to the leader or our host block is in flight on a
-// majority of the disks. On the others the device itself keeps a later write of ours behind the earlier one,
-// and a leader that lands there late is older than what the majority has.
+// majority of the disks, nor one to the value block. On the other disks the device itself keeps a later write
+// of ours behind the earlier one, and a leader that lands there late is older than what the majority has.
 func (l *Lease) landed(ctx context.Context, host uint64) error {
-	return firstMajority(l.each(func(disk int) error {
-		ctx, cancel := l.deadline(ctx)
-		defer cancel()
+	ctx, cancel := l.deadline(ctx)
+	defer cancel()
+	return l.awaitWrites(ctx, host)
+}
+
+// inFlight reports whether landed would have to wait.
+func (l *Lease) inFlight(ctx context.Context, host uint64) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	return l.awaitWrites(ctx, host) != nil
+}
+
+func (l *Lease) awaitWrites(ctx context.Context, host uint64) error {
+	settle := func(disk int, off int64, n int) error {
 		d := l.cfg.Disks[disk]
-		for _, off := range []int64{0, l.geometry.BlockOffset(host)} {
-			if err := d.Device.Settle(ctx, d.Offset+off, l.geometry.Sector); err != nil {
+		return d.Device.Settle(ctx, d.Offset+off, n)
+	}
+	likely := []ondisk.Geometry{l.geometry}
+	if !l.sized {
+		likely = []ondisk.Geometry{ondisk.DefaultGeometry(512), ondisk.DefaultGeometry(4096)}
+	}
+	err := firstMajority(l.each(func(disk int) error {
+		for _, g := range likely {
+			if err := errors.Join(settle(disk, 0, g.Sector), settle(disk, g.BlockOffset(host), g.Sector)); err != nil {
 				return err
 			}
 		}
 		return nil
 	}))
+	for _, g := range likely {
+		if err == nil && g.HasLVB() {
+			err = settle(0, g.LVBOffset(), g.Sector)
+		}
+	}
+	return err
 }

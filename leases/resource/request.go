@@ -10,11 +10,13 @@ import (
 
 // PutRequest asks the lease's owner to give it up (spec ondisk 4.9): lver is the version that is wanted, mode
 // 1 force or 2 graceful. next, with lver 0, means the version after the present one. lver 0 with mode 0
-// resets the record whatever it says. It returns whom to tell, or a zero owner if the lease is free, when
-// nothing is written. leases.RequestOld, RequestHigher, RequestMagic, RequestVersion as in the spec.
+// resets the record whatever version it asks for. It returns whom to tell, or a zero owner if the lease is
+// free, when nothing is written. leases.RequestOld: the lease has that version already. leases.RequestHigher:
+// a request for a later one is there. leases.RequestMagic, RequestVersion: the record does not verify.
 func (l *Lease) PutRequest(ctx context.Context, lver uint64, mode uint32, next bool) (leases.Owner, error) {
 	var to leases.Owner
-	if lver != 0 || mode != 0 || next {
+	reset := lver == 0 && mode == 0
+	if !reset {
 		leader, err := l.ReadLeader(ctx)
 		if err != nil {
 			return to, err
@@ -35,7 +37,7 @@ func (l *Lease) PutRequest(ctx context.Context, lver uint64, mode uint32, next b
 	if err != nil {
 		return leases.Owner{}, err
 	}
-	if mode != 0 && old.LVer > lver {
+	if !reset && old.LVer > lver {
 		return leases.Owner{}, l.fail("request", leases.RequestHigher,
 			fmt.Errorf("version %d is wanted, a request for %d is already there", lver, old.LVer))
 	}
@@ -46,8 +48,13 @@ func (l *Lease) PutRequest(ctx context.Context, lver uint64, mode uint32, next b
 	return to, nil
 }
 
-// TakeRequest reads the request record.
+// TakeRequest reads the request record. Where it lies is known once a leader was read.
 func (l *Lease) TakeRequest(ctx context.Context) (ondisk.Request, error) {
+	if !l.sized {
+		if _, err := l.ReadLeader(ctx); err != nil {
+			return ondisk.Request{}, err
+		}
+	}
 	b, err := l.read(ctx, 0, int64(l.geometry.Sector), l.geometry.Sector)
 	if err != nil {
 		return ondisk.Request{}, l.fail("read the request of", causeKind(err), err)
@@ -72,11 +79,11 @@ func (l *Lease) ReadLeader(ctx context.Context) (ondisk.Leader, error) {
 	defer b.Release()
 	leader, err := ondisk.DecodeLeader(b.Bytes())
 	if err == nil {
-		err = l.check(&leader, 0)
+		err = l.check(&leader, terms{})
 	}
 	if err != nil {
 		return ondisk.Leader{}, l.fail("read", causeKind(err), err)
 	}
-	l.geometry = leader.Geometry()
+	l.geometry, l.numHosts, l.sized = leader.Geometry(), cover(&leader), true
 	return leader, nil
 }

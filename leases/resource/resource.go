@@ -2,6 +2,7 @@ package resource
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/tenurelock/tenure/leases"
@@ -30,7 +31,7 @@ type Config struct {
 	Clock       monotime.Clock
 
 	SharedRetries     int            // 0 means DefaultSharedRetries
-	Jitter            func() float64 // uniform in [0,1), for back-off; nil means always 0.5
+	Jitter            func() float64 // uniform in [0,1), for back-off; nil means math/rand's
 	Memory            Memory         // of an earlier Lease for the same place
 	AllowUnknownFlags bool           // go on although the leader carries flags of a newer sanlock
 }
@@ -41,10 +42,11 @@ type Config struct {
 type Lease struct {
 	cfg      Config
 	geometry ondisk.Geometry
-	numHosts uint64
+	numHosts uint64 // how many host blocks a look reads
+	sized    bool   // both were stated by a leader record, not guessed
 
-	leaders [paxos.MaxDisks]ondisk.Leader // as last read from each disk
-	have    [paxos.MaxDisks]bool
+	leaders [paxos.MaxDisks]ondisk.Leader // as last read from each disk ...
+	have    [paxos.MaxDisks]bool          // ... in the last look
 	blocks  [paxos.MaxDisks][]paxos.Block // reused by every look
 
 	pace   time.Duration // what a transfer took lately, for back-off
@@ -58,10 +60,10 @@ type Lease struct {
 
 // loose is what a failed operation left for others to find: our block and perhaps our leader record.
 type loose struct {
-	self   paxos.Proposal
-	round  uint64
-	block  paxos.Block
-	shared bool // our shared hold goes on
+	self  paxos.Proposal
+	round uint64
+	block paxos.Block
+	retirement
 }
 
 // New checks the configuration. It does no I/O.
@@ -75,16 +77,26 @@ func New(cfg Config) (*Lease, error) {
 	case !cfg.Geometry.Legal():
 		return nil, &leases.Error{
 			Op: "open", Space: cfg.Space.String(), Resource: cfg.Name.String(), Kind: leases.Invalid,
-			Err: fmt.Errorf("sector size %d with areas of %d bytes is not a legal pair", cfg.Geometry.Sector, cfg.Geometry.Align),
+			Err: fmt.Errorf("sector size %d with areas of %d bytes is not a legal pair",
+				cfg.Geometry.Sector, cfg.Geometry.Align),
 		}
 	}
 	if cfg.SharedRetries == 0 {
 		cfg.SharedRetries = DefaultSharedRetries
 	}
 	if cfg.Jitter == nil {
-		cfg.Jitter = func() float64 { return 0.5 }
+		cfg.Jitter = rand.Float64
 	}
-	l := &Lease{cfg: cfg, geometry: cfg.Geometry, numHosts: cfg.Geometry.MaxHosts()}
+	l := &Lease{cfg: cfg, geometry: cfg.Geometry}
+	for _, d := range cfg.Disks {
+		if size := d.Device.Geometry().SectorSize; size > l.geometry.Sector {
+			// The lockspace lies on another kind of device: its sectors cannot be moved here.
+			l.geometry = ondisk.DefaultGeometry(size)
+		}
+	}
+	if len(cfg.Disks) == 1 {
+		l.numHosts = l.geometry.MaxHosts()
+	}
 	l.recall(cfg.Memory)
 	return l, nil
 }

@@ -55,7 +55,7 @@ func (l *Lease) passing(err error) bool {
 func (l *Lease) share(ctx context.Context, g *Grant) error {
 	if err := l.retire(ctx, g, retirement{shared: true, strict: true}); err != nil {
 		// Half shared is not held: undo it, so that nobody waits for us.
-		l.loose = &loose{self: proposal(g.Owner), round: g.Version, block: g.block}
+		l.leave(g, retirement{})
 		return err
 	}
 	g.Mode = leases.Shared
@@ -69,14 +69,14 @@ func (l *Lease) clearSharers(
 	ctx context.Context, sharers []paxos.Sharer, live leases.Liveness,
 ) (*leases.Owner, error) {
 	for _, s := range sharers {
-		hb, sector, err := l.rereadBlock(ctx, s.Host)
+		generation, marks, err := l.marks(ctx, s.Host)
 		if err != nil {
 			return nil, err
 		}
-		if !hb.Shared() || hb.Mode.Generation == 0 {
+		if generation == 0 {
 			continue
 		}
-		holder := leases.Owner{Host: leases.HostID(s.Host), Generation: leases.Generation(hb.Mode.Generation)}
+		holder := leases.Owner{Host: leases.HostID(s.Host), Generation: leases.Generation(generation)}
 		v, err := live.Probe(ctx, holder)
 		if err != nil {
 			return nil, err
@@ -85,7 +85,7 @@ func (l *Lease) clearSharers(
 		case !v.Gone():
 			return &holder, nil
 		case v == leases.Dead:
-			if err := l.clearMark(ctx, s.Host, sector); err != nil {
+			if err := l.clearMarks(ctx, s.Host, marks); err != nil {
 				return nil, err
 			}
 		}
@@ -94,29 +94,71 @@ func (l *Lease) clearSharers(
 	return nil, nil //nolint:nilnil // nobody stands in the way
 }
 
-// rereadBlock reads a host block on disk 0, where shared marks are judged (spec ondisk 4.14).
-func (l *Lease) rereadBlock(ctx context.Context, host uint64) (ondisk.HostBlock, []byte, error) {
-	b, err := l.read(ctx, 0, l.geometry.BlockOffset(host), l.geometry.Sector)
-	if err != nil {
-		return ondisk.HostBlock{}, nil, err
-	}
-	defer b.Release()
-	hb, err := ondisk.DecodeHostBlock(b.Bytes())
-	return hb, append([]byte(nil), b.Bytes()[:ondisk.DBlockSize]...), err
+// mark is a host block that says shared.
+type mark struct {
+	disk int
+	vote [ondisk.DBlockSize]byte
 }
 
-// clearMark takes the shared mark from a dead host's block and keeps its vote: an acceptor must not be made
-// to forget (spec ondisk 9.5). On the other disks of a lease the mark stays; only disk 0 is judged.
-func (l *Lease) clearMark(ctx context.Context, host uint64, dblock []byte) error {
-	return l.write(ctx, 0, l.geometry.BlockOffset(host), func(sector []byte) { copy(sector, dblock) })
+// marks reads a host's block again. It returns generation 0 if the host does not share the lease: a majority
+// of the disks says so, where a sharer has its mark on a majority. (Stock asks the first disk alone, spec
+// ondisk 4.14.) A mark without a generation is none, as for stock (spec ondisk 2.6).
+func (l *Lease) marks(ctx context.Context, host uint64) (generation uint64, found []mark, err error) {
+	var seen [paxos.MaxDisks]ondisk.HostBlock
+	var votes [paxos.MaxDisks][ondisk.DBlockSize]byte
+	errs := l.each(func(d int) error {
+		b, err := l.read(ctx, d, l.geometry.BlockOffset(host), l.geometry.Sector)
+		if err != nil {
+			return err
+		}
+		defer b.Release()
+		copy(votes[d][:], b.Bytes())
+		seen[d], err = ondisk.DecodeHostBlock(b.Bytes())
+		return err
+	})
+	without := 0
+	for d, err := range errs {
+		switch {
+		case err != nil:
+		case seen[d].Shared() && seen[d].Mode.Generation != 0:
+			generation = max(generation, seen[d].Mode.Generation)
+			found = append(found, mark{disk: d, vote: votes[d]})
+		default:
+			without++
+		}
+	}
+	switch {
+	case without >= paxos.Majority(len(errs)):
+		return 0, nil, nil
+	case generation == 0:
+		return 0, nil, firstMajority(errs)
+	}
+	return generation, found, nil
+}
+
+// clearMarks takes the shared mark from a dead host's block and keeps its vote: an acceptor must not be made
+// to forget (spec ondisk 9.5). A write of ours that lands very late could take the mark from the host after
+// it has come back; its join takes twice its io_timeout at least, which is what this relies on.
+func (l *Lease) clearMarks(ctx context.Context, host uint64, marks []mark) error {
+	for _, m := range marks {
+		off := l.geometry.BlockOffset(host)
+		if err := l.write(ctx, m.disk, off, func(sector []byte) { copy(sector, m.vote[:]) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Convert changes how g is held. To exclusive it fails with SharedHeld while other hosts share the lease; to
 // shared it writes the value block first if that was changed. leases.Already: g is held like that.
 //
-// After any other error g is held shared, in both directions: once a conversion to shared has begun, other
-// hosts may find the lease shared whatever we were told of our writes, so it must not count as exclusive.
-func (l *Lease) Convert(ctx context.Context, g *Grant, to leases.Mode, noWait bool, live leases.Liveness) error {
+// After any other error g.Mode tells how it is held: shared, in both directions, because once a conversion to
+// shared has begun other hosts may find the lease shared whatever we were told of our writes. Only where the
+// value block may still land is nothing begun, and it stays exclusive. leases.ReleaseOwner, ReleaseVersion:
+// the leader named us no more, somebody has taken the lease from a living owner.
+func (l *Lease) Convert(
+	ctx context.Context, g *Grant, to leases.Mode, noWait bool, live leases.Liveness,
+) error {
 	if to == g.Mode {
 		return l.fail("convert", leases.Already, fmt.Errorf("it is already held %v", to))
 	}
@@ -131,6 +173,9 @@ func (l *Lease) Convert(ctx context.Context, g *Grant, to leases.Mode, noWait bo
 		return err
 	}
 	lost := l.flushValue(ctx, g)
+	if isTimeout(lost) {
+		return lost
+	}
 	g.Mode = leases.Shared
 	return errors.Join(l.retireOrLeave(ctx, g, retirement{shared: true, strict: true}), lost)
 }

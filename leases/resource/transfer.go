@@ -3,9 +3,11 @@ package resource
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
+	"github.com/tenurelock/tenure/leases"
 	"github.com/tenurelock/tenure/leases/device"
 	"github.com/tenurelock/tenure/leases/ondisk"
 	"github.com/tenurelock/tenure/paxos"
@@ -50,8 +52,8 @@ func (l *Lease) write(ctx context.Context, disk int, off int64, fill func(sector
 }
 
 // look reads the leader and, if all, the host blocks of every disk, and reports them to the machine.
-func (l *Lease) look(ctx context.Context, m machine, host uint64, all bool) {
-	views, errs := l.gather(ctx, host, all)
+func (l *Lease) look(ctx context.Context, m machine, t terms, all bool) {
+	views, errs := l.gather(ctx, t, all)
 	l.report(m, views, errs)
 }
 
@@ -63,16 +65,30 @@ func (l *Lease) report(m machine, views []paxos.View, errs []error) {
 }
 
 // gather reads what a look needs.
-func (l *Lease) gather(ctx context.Context, host uint64, all bool) ([]paxos.View, []error) {
+func (l *Lease) gather(ctx context.Context, t terms, all bool) ([]paxos.View, []error) {
 	began := time.Now()
 	views := make([]paxos.View, len(l.cfg.Disks))
 	once := func(d int) (err error) {
-		views[d], err = l.view(ctx, d, host, all)
+		blocks := uint64(0)
+		if all {
+			blocks = everyBlock
+		}
+		views[d], err = l.view(ctx, d, t, blocks)
 		return err
 	}
 	errs := l.each(once)
 	if l.resize(errs) {
 		errs = l.each(once)
+	}
+	most := uint64(0)
+	for d, err := range errs {
+		l.have[d] = err == nil
+		if err == nil {
+			most = max(most, cover(&l.leaders[d]))
+		}
+	}
+	if most != 0 && l.sized {
+		l.numHosts = most
 	}
 	l.pace = (3*l.pace + time.Since(began)) / 4
 	return views, errs
@@ -96,32 +112,48 @@ func (l *Lease) adopt(m machine, errs []error) {
 	}
 }
 
-// resize adopts the sizes of a disk whose leader states others than were assumed, and reports whether it did.
+// resize adopts the sizes of the disks whose leaders state others than were assumed, and reports whether any
+// does. Of several that differ among themselves the first has its way; the others then do not count.
 func (l *Lease) resize(errs []error) bool {
+	changed := false
 	for d, err := range errs {
-		if errors.Is(err, errSizesDiffer) {
-			l.geometry, l.numHosts = l.leaders[d].Geometry(), l.leaders[d].NumHosts
-			return true
+		if !errors.Is(err, errSizesDiffer) {
+			continue
 		}
+		leader := &l.leaders[d]
+		switch g := leader.Geometry(); {
+		case !changed && g != l.geometry:
+			l.geometry, l.numHosts = g, cover(leader)
+		case g == l.geometry:
+			l.numHosts = max(l.numHosts, cover(leader))
+		}
+		changed, l.sized = true, true
 	}
-	return false
+	return changed
 }
 
-// view reads one disk. Sizes that turn out other than assumed are adopted and the area is read again, which
-// happens once in the life of a Lease (spec ondisk 4.3 step 2). Several disks are read at once, so there it
-// is look that adopts.
-func (l *Lease) view(ctx context.Context, disk int, host uint64, all bool) (paxos.View, error) {
-	for range 2 {
-		g, num := l.geometry, l.numHosts
-		n := g.Sector
-		if all {
-			n = g.BallotLength(num)
+// everyBlock asks view for the blocks of all hosts that may take part.
+const everyBlock = ^uint64(0)
+
+// view reads one disk: the leader, and the host blocks 1 to blocks. Sizes that turn out other than assumed
+// are adopted and the area is read again (spec ondisk 4.3 step 2). Several disks are read at once, so there
+// it is gather that adopts.
+func (l *Lease) view(ctx context.Context, disk int, t terms, blocks uint64) (paxos.View, error) {
+	for range maxViews {
+		n := l.geometry.Sector
+		if blocks != 0 {
+			n = l.geometry.BallotLength(min(blocks, l.numHosts))
 		}
 		b, err := l.read(ctx, disk, 0, n)
+		if errors.Is(err, device.ErrShort) && !l.sized && l.numHosts != 0 {
+			// The area is perhaps smaller than was guessed and the last on its device. Its head is there.
+			l.numHosts = 0
+			continue
+		}
 		if err != nil {
 			return paxos.View{}, err
 		}
-		v, again, err := l.parse(disk, host, b.Bytes(), all)
+		v, again, err := l.parse(disk, t, b.Bytes(), blocks)
 		b.Release()
 		if err != nil || !again {
 			return v, err
@@ -130,63 +162,97 @@ func (l *Lease) view(ctx context.Context, disk int, host uint64, all bool) (paxo
 	return paxos.View{}, errSizesChange
 }
 
-var errSizesChange = errors.New("the leader record states other sizes at every reading; is the area being formatted?")
+// maxViews is one read beyond the end, one that shows the sizes, and one that fits.
+const maxViews = 3
+
+var errSizesChange = errors.New("the leader record states other sizes at every reading; " +
+	"is the area being formatted?")
 
 // parse checks the leader and decodes what was read; again means that more must be read first.
-func (l *Lease) parse(disk int, host uint64, p []byte, all bool) (v paxos.View, again bool, err error) {
+func (l *Lease) parse(disk int, t terms, p []byte, blocks uint64) (v paxos.View, again bool, err error) {
 	leader, err := ondisk.DecodeLeader(p)
+	if err == nil {
+		err = l.check(&leader, t)
+	}
 	if err != nil {
 		return v, false, err
 	}
-	if err := l.check(&leader, host); err != nil {
-		return v, false, err
-	}
-	g := leader.Geometry()
-	if len(l.cfg.Disks) == 1 && (g != l.geometry || leader.NumHosts > l.numHosts) {
-		l.geometry, l.numHosts = g, leader.NumHosts
-		return v, true, nil
-	}
 	l.leaders[disk] = leader
-	if g != l.geometry || leader.NumHosts > l.numHosts {
+	alone := len(l.cfg.Disks) == 1
+	switch g := leader.Geometry(); {
+	case g == l.geometry && cover(&leader) <= l.numHosts:
+	case alone:
+		l.geometry, l.numHosts, l.sized = g, cover(&leader), true
+		return v, true, nil
+	default:
 		return v, false, errSizesDiffer
 	}
-	l.have[disk] = true
+	if alone {
+		l.numHosts, l.sized = cover(&leader), true
+	}
 	v.Record = record(&leader)
-	if all {
-		if len(l.cfg.Disks) == 1 {
-			l.numHosts = leader.NumHosts
-		}
-		v.Blocks = l.decodeBlocks(disk, p, leader.NumHosts)
+	if blocks != 0 {
+		v.Blocks = l.decodeBlocks(disk, p, &leader, min(blocks, l.numHosts))
 	}
 	return v, false, nil
 }
 
+// cover returns how many host blocks must be read: those of the hosts that may take part, and that of the
+// owner, which may have lowered num_hosts below itself, as stock lets it.
+func cover(leader *ondisk.Leader) uint64 { return max(leader.NumHosts, leader.OwnerID) }
+
 var errSizesDiffer = errors.New("the leader records of the disks state different sizes; " +
 	"a lease on several disks must have the same sizes everywhere")
 
-// check tests the leader in stock's order, then what a good checksum does not promise.
-func (l *Lease) check(leader *ondisk.Leader, host uint64) error {
-	if err := leader.CheckPaxos(l.cfg.Space, l.cfg.Name, host); err != nil {
+// terms is what a leader must allow for what is to be done. The zero terms ask for nothing.
+type terms struct {
+	host     uint64 // our host id, which must be among num_hosts
+	numHosts uint64 // to be written, 0 for none
+	lvb      bool   // a value block is wanted
+}
+
+// check tests the leader in stock's order, then what a good checksum does not promise, then the terms.
+func (l *Lease) check(leader *ondisk.Leader, t terms) error {
+	if err := leader.CheckPaxos(l.cfg.Space, l.cfg.Name, t.host); err != nil {
 		return err
 	}
+	known := *leader
 	if l.cfg.AllowUnknownFlags {
-		known := *leader
 		known.Flags &^= known.UnknownFlags()
-		return known.CheckSane()
 	}
-	return leader.CheckSane()
+	if err := known.CheckSane(); err != nil {
+		return err
+	}
+	switch n := t.numHosts; {
+	case leader.OwnerID > leader.MaxHosts:
+		return &ondisk.FormatError{
+			Record: "paxos leader", Field: "owner_id of a free lease",
+			Got: leader.OwnerID, Want: leader.MaxHosts, Kind: leases.Corrupt,
+		}
+	case n != 0 && (n > leader.MaxHosts || n < t.host):
+		// Stock stores any number, and then reads into the next area (spec ondisk 4.12).
+		return l.fail("acquire", leases.Invalid, fmt.Errorf(
+			"num_hosts %d: must be at least our host id %d and at most %d", n, t.host, leader.MaxHosts))
+	case t.lvb && !leader.Geometry().HasLVB():
+		return l.fail("acquire", leases.Invalid, errNoValueBlock)
+	}
+	return nil
 }
 
 // decodeBlocks translates the host blocks of 1..num. The result is valid until the next look at this disk.
-func (l *Lease) decodeBlocks(disk int, p []byte, num uint64) []paxos.Block {
+// Blocks of hosts that take no part are left out, but for the owner's; on one of several disks the leader may
+// be older than a change of num_hosts, so there all count.
+func (l *Lease) decodeBlocks(disk int, p []byte, leader *ondisk.Leader, num uint64) []paxos.Block {
 	if uint64(cap(l.blocks[disk])) < num {
 		l.blocks[disk] = make([]paxos.Block, num)
 	}
 	blocks := l.blocks[disk][:num]
 	size := l.geometry.Sector
 	for i := range blocks {
+		host := uint64(i) + 1
 		sector := p[(i+2)*size : (i+3)*size]
-		if ondisk.HostBlockUnused(sector) {
+		outside := host > leader.NumHosts && host != leader.OwnerID && len(l.cfg.Disks) == 1
+		if outside || ondisk.HostBlockUnused(sector) {
 			blocks[i] = paxos.Block{}
 			continue
 		}
@@ -215,26 +281,24 @@ func (l *Lease) putBlock(ctx context.Context, host uint64, b paxos.Block) []erro
 	})
 }
 
-// writeLeader writes r into every disk's leader, which otherwise stays as it was read, and reports.
+// writeLeader writes r into the leader of every disk, and reports. What r does not say stays as it was read
+// from the disk that had the latest news.
 func (l *Lease) writeLeader(ctx context.Context, m machine, r paxos.Record, change func(*ondisk.Leader)) {
-	base := 0
+	base := -1
 	for d := range l.cfg.Disks {
-		if l.have[d] {
+		if l.have[d] && (base < 0 || l.leaders[d].LVer > l.leaders[base].LVer) {
 			base = d
 		}
 	}
-	var written [paxos.MaxDisks]ondisk.Leader
-	errs := l.each(func(d int) error {
-		leader := l.leaders[base]
-		if l.have[d] {
-			leader = l.leaders[d]
-		}
-		put(&leader, r)
-		change(&leader)
-		written[d] = leader
-		return l.write(ctx, d, 0, func(sector []byte) { written[d].Encode(sector) })
-	})
-	l.wrote = written[0]
+	if base < 0 {
+		panic("resource: a leader is to be written that was not read")
+	}
+	leader := l.leaders[base]
+	put(&leader, r)
+	change(&leader)
+	leader.Checksum = leader.Sum()
+	errs := l.each(func(d int) error { return l.write(ctx, d, 0, leader.EncodeRaw) })
+	l.wrote = leader
 	for d, err := range errs {
 		m.Wrote(d, err)
 	}
