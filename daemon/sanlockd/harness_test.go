@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -62,7 +63,7 @@ type host struct {
 	closed chan struct{}
 	once   sync.Once
 	log    *logText
-	asleep time.Duration
+	asleep atomic.Int64 // nanoseconds
 
 	mu      sync.Mutex
 	started []string // killpath programs
@@ -162,7 +163,9 @@ func startHost(t *testing.T, disk *memdisk.Disk, name string, change func(*Confi
 		t: t, dev: faulty.Wrap(disk.Open(name)), accept: make(chan net.Conn), closed: make(chan struct{}),
 		log: &logText{},
 	}
-	clock := monotime.At(monotime.Instant(1000*time.Second), func() time.Duration { return h.asleep })
+	clock := monotime.At(monotime.Instant(1000*time.Second), func() time.Duration {
+		return time.Duration(h.asleep.Load())
+	})
 	cfg := Config{Config: config.Defaults(), Clock: &clock, Log: zerolog.New(h.log), Opener: h}
 	cfg.OurHostName, cfg.UseWatchdog, cfg.IOTimeout = name, 0, testIO
 	cfg.Random = func() float64 { return 0.5 }
@@ -235,6 +238,7 @@ func (h *host) dialAs(who *person) *caller {
 func (h *host) registered() *caller {
 	p := h.dial()
 	p.send(sanlockwire.CmdRegister, 0, 0, 0, nil)
+	synctest.Wait()
 	return p
 }
 
@@ -409,4 +413,3 @@ func check(t *testing.T, what string, got, want int32) {
 		t.Errorf("%s: %d, want %d", what, got, want)
 	}
 }
-

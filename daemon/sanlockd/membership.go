@@ -198,7 +198,8 @@ func (s *Server) landed(ctx context.Context, disks []resource.Disk, rest *space,
 // hadToWait tells a wait for a write in flight from a look that found none.
 const hadToWait = 10 * time.Millisecond
 
-// settle waits for the writes to one place of a lease.
+// settle waits for the writes to one place of a lease. With a context that has ended it only looks whether
+// there are any.
 func settle(ctx context.Context, d resource.Disk) error {
 	return d.Device.Settle(ctx, d.Offset, 8*ondisk.MiB)
 }

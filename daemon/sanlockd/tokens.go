@@ -117,11 +117,8 @@ func (s *Server) forget(h *holding) {
 	if len(s.retired) > maxRetired {
 		s.retired = slices.Delete(s.retired, 0, 1)
 	}
-	if h.lease != nil && h.lease.Unsettled() || h.home.dead {
-		h.home.wreckage = append(h.home.wreckage, h.disks...)
-	} else {
-		closeDisks(h.disks)
-	}
+	// Also a write that decides nothing, landing late, could wipe out what a later owner of our host id wrote.
+	h.home.wreckage = closeLanded(append(h.home.wreckage, h.disks...))
 	s.tell()
 }
 
@@ -313,6 +310,19 @@ func (c *client) find(r sanlockwire.Resource) *token {
 // holds reports whether c has a token. s.mu is held.
 func (c *client) holds() bool {
 	return slices.ContainsFunc(c.tokens, func(t *token) bool { return t != nil })
+}
+
+// closeLanded closes the disks that no write is in flight to, and returns the others.
+func closeLanded(disks []resource.Disk) []resource.Disk {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	return slices.DeleteFunc(disks, func(d resource.Disk) bool {
+		if settle(now, d) != nil {
+			return false
+		}
+		d.Device.Close()
+		return true
+	})
 }
 
 func closeDisks(disks []resource.Disk) {
