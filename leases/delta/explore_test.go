@@ -238,11 +238,11 @@ func (r rivals) run(disk *memdisk.Disk, lag time.Duration, ours, theirs []delay,
 func choices(io uint32) (all [][]delay) {
 	d := time.Duration(io)*time.Second - time.Millisecond
 	// A first look that comes to the disk late is a host that starts late: the lags have that.
-	firsts, agains := []delay{{}, {0, d}}, []delay{{}, {d, 0}}
+	firsts, retries := []delay{{}, {0, d}}, []delay{{}, {d, 0}}
 	claims := []delay{{}, {d, 0}, {0, d}, {d + d/2, 0}}
 	for _, first := range firsts {
 		for _, claim := range claims {
-			for _, again := range agains {
+			for _, again := range retries {
 				all = append(all, []delay{first, claim, again, {}})
 			}
 		}

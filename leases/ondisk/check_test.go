@@ -9,8 +9,7 @@ import (
 )
 
 func kindOf(err error) leases.Kind {
-	var f *FormatError
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*FormatError](err); ok {
 		return f.KindOf()
 	}
 	return leases.Other

@@ -100,9 +100,9 @@ func fill(v reflect.Value) {
 // leaves counts the fields of a record that are not records themselves.
 func leaves(t reflect.Type) int {
 	n := 0
-	for i := range t.NumField() {
-		if f := t.Field(i).Type; f.Kind() == reflect.Struct {
-			n += leaves(f)
+	for f := range t.Fields() {
+		if f.Type.Kind() == reflect.Struct {
+			n += leaves(f.Type)
 		} else {
 			n++
 		}

@@ -272,8 +272,10 @@ func TestGoldenIndex(t *testing.T) {
 		file string
 		g    Geometry
 	}{
-		{"k1-rindex-4k-1M", Geometry{4096, MiB}}, {"k2-rindex-4k-2M", Geometry{4096, 2 * MiB}},
-		{"k4-rindex-4k-4M", Geometry{4096, 4 * MiB}}, {"k8-rindex-4k-8M", Geometry{4096, 8 * MiB}},
+		{"k1-rindex-4k-1M", Geometry{4096, MiB}},
+		{"k2-rindex-4k-2M", Geometry{4096, 2 * MiB}},
+		{"k4-rindex-4k-4M", Geometry{4096, 4 * MiB}},
+		{"k8-rindex-4k-8M", Geometry{4096, 8 * MiB}},
 	} {
 		want := golden(t, tt.file)
 		stock, err := DecodeIndexHeader(want)

@@ -294,17 +294,23 @@ func dumpsOfOddities() map[string]dumpCase {
 	odd := image{size: 4 * mib, parts: map[int64]string{0: "d03-delta-renewed-512", mib: "p06-paxos-sh-two-512"}}
 	with := func(i image, poke map[int64]string) image { i.poke = poke; return i }
 	return map[string]dumpCase{
-		"not a multiple of the area": {image{size: mib / 2, parts: odd.parts}, []string{"dump f",
-			"dump f -Z 512 -A 1M"}},
+		"not a multiple of the area": {image{size: mib / 2, parts: odd.parts}, []string{
+			"dump f",
+			"dump f -Z 512 -A 1M",
+		}},
 		"one sector":             {image{size: 512}, []string{"dump f"}},
 		"host id 2 nobody":       {with(odd, map[int64]string{512 + 32: "\x00"}), []string{"dump f"}},
 		"host id 2 generation 0": {with(odd, map[int64]string{512 + 40: "\x00"}), []string{"dump f"}},
-		"host id 2 neither": {with(odd, map[int64]string{512 + 32: string(make([]byte, 16))}),
-			[]string{"dump f"}},
+		"host id 2 neither": {
+			with(odd, map[int64]string{512 + 32: string(make([]byte, 16))}),
+			[]string{"dump f"},
+		},
 		"host id 2 no magic":  {with(odd, map[int64]string{512: "\x00\x00\x00\x00"}), []string{"dump f"}},
 		"host id 2 odd magic": {with(odd, map[int64]string{512: "abcd"}), []string{"dump f"}},
-		"host id 1 no magic": {with(odd, map[int64]string{0: "\x00\x00\x00\x00"}), []string{"dump f",
-			"dump f:0:4M"}},
+		"host id 1 no magic": {with(odd, map[int64]string{0: "\x00\x00\x00\x00"}), []string{
+			"dump f",
+			"dump f:0:4M",
+		}},
 		"host id 1 bad version":  {with(odd, map[int64]string{6: "\x09"}), []string{"dump f"}},
 		"host id 1 bad checksum": {with(odd, map[int64]string{168: "\x00"}), []string{"dump f"}},
 		"host id 1 sector 1024":  {with(odd, map[int64]string{12: "\x00\x04"}), []string{"dump f"}},
@@ -312,15 +318,23 @@ func dumpsOfOddities() map[string]dumpCase {
 		"host id 1 no align":     {with(odd, map[int64]string{8: "\x00"}), []string{"dump f"}},
 		"sector 1024, no align":  {with(odd, map[int64]string{8: "\x00", 12: "\x00\x04"}), []string{"dump f"}},
 		"two aligns":             {with(odd, map[int64]string{8: "\x30"}), []string{"dump f"}},
-		"host name of 48 bytes": {with(odd, map[int64]string{104: strings.Repeat("é", 24)}),
-			[]string{"dump f", "read_leader -s LS1:1:f:0"}},
+		"host name of 48 bytes": {
+			with(odd, map[int64]string{104: strings.Repeat("é", 24)}),
+			[]string{"dump f", "read_leader -s LS1:1:f:0"},
+		},
 		"host name is not UTF-8": {with(odd, map[int64]string{104: "\xff\xfe\x80"}), []string{"dump f"}},
 		"num_hosts 1":            {with(odd, map[int64]string{mib + 16: "\x01\x00"}), []string{"dump f -f 2"}},
-		"request without magic": {with(odd, map[int64]string{mib + 512: "abcd\x00\x00\x00\x00\x07"}),
-			[]string{"dump f -f 1"}},
-		"large numbers": {with(odd, map[int64]string{mib + 32: strings.Repeat("\xff", 24),
-			mib + 520: "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"}),
-			[]string{"dump f -f 1"}},
+		"request without magic": {
+			with(odd, map[int64]string{mib + 512: "abcd\x00\x00\x00\x00\x07"}),
+			[]string{"dump f -f 1"},
+		},
+		"large numbers": {
+			with(odd, map[int64]string{
+				mib + 32:  strings.Repeat("\xff", 24),
+				mib + 520: "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+			}),
+			[]string{"dump f -f 1"},
+		},
 		"blocks": {with(odd, map[int64]string{
 			mib + 4096 + 8: "\x01", mib + 4608: "\x01", mib + 5120 + 16: "\x01", mib + 5632 + 40: "\x01",
 			mib + 6144 + 48:  "\x01",

@@ -139,8 +139,7 @@ func result(err error) int {
 
 // notStorage is the number of the system call that stock fails in: open of a directory, a transfer otherwise.
 func notStorage(err error) int {
-	var op *device.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*device.OpError](err); ok {
 		if info, err := os.Stat(op.Device); err == nil && info.IsDir() {
 			return -int(unix.EISDIR)
 		}

@@ -2,6 +2,7 @@ package sanlockcli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -105,7 +106,7 @@ func (d *direct) search(ctx context.Context, dev device.Device, e extent) ondisk
 		switch {
 		case err == nil && g.Sector != 0:
 			return g
-		case err != nil && err != errNoSizes:
+		case err != nil && !errors.Is(err, errNoSizes):
 			return ondisk.Geometry{}
 		}
 	}
