@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(daemonEnv) != "" {
 		os.Exit(runDaemon())
 	}
+	if os.Getenv(holderEnv) != "" {
+		os.Exit(runHolder())
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -80,16 +80,20 @@ func fromEnvironment(cfg *Config) {
 // openJournal opens the destinations of the log. One that cannot be had is done without, as in stock.
 func openJournal(cfg *Config) *journal {
 	var sinks []sink
-	if f, err := os.OpenFile(LogFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); err == nil {
-		sinks = append(sinks, sink{cfg.LogFilePriority, func(_ int, line []byte) error {
-			_, err := f.Write(line)
-			return err
-		}})
+	if cfg.LogFilePriority >= 0 {
+		if f, err := os.OpenFile(LogFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); err == nil {
+			sinks = append(sinks, sink{cfg.LogFilePriority, func(_ int, line []byte) error {
+				_, err := f.Write(line)
+				return err
+			}})
+		}
 	}
-	if w, err := syslog.New(syslog.LOG_DAEMON, "sanlock"); err == nil {
-		sinks = append(sinks, sink{cfg.SyslogPriority, func(level int, line []byte) error {
-			return toSyslog(w, level, string(line))
-		}})
+	if cfg.SyslogPriority >= 0 {
+		if w, err := syslog.New(syslog.LOG_DAEMON, "sanlock"); err == nil {
+			sinks = append(sinks, sink{cfg.SyslogPriority, func(level int, line []byte) error {
+				return toSyslog(w, level, string(line))
+			}})
+		}
 	}
 	if cfg.Foreground {
 		sinks = append(sinks, sink{levelDebug, func(_ int, line []byte) error {
