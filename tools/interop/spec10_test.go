@@ -317,30 +317,28 @@ const (
 	unknownFlag = 0x1000
 )
 
-// TestPoint10: bytes without a meaning survive us. A minor version or flags of a newer sanlock, which may
-// mean a lease that never times out (spec ondisk 8), make us refuse by default, and survive us if we are told
-// to go on.
+// TestPoint10: a newer minor version and bytes without a meaning survive us. Flags of a newer sanlock, which
+// may mean a lease that never times out (spec ondisk 8), make us refuse by default, and survive us if we are
+// told to go on.
 func TestPoint10(t *testing.T) {
 	t.Parallel()
-	newer := func(l *ondisk.Leader) {
-		meaningless(l)
-		l.Version = l.Version&^0xFFFF | newMinor
+	flagged := func(l *ondisk.Leader) {
+		newer(l)
 		l.Flags |= unknownFlag
 	}
 	together(t,
-		trial{"lease", func(t *testing.T) { survivesDaemon(t, meaningless) }},
-		trial{"newer lease, told to go on", func(t *testing.T) { survivesLease(t, newer) }},
-		trial{"newer lockspace, told to go on", func(t *testing.T) { survivesMembership(t, newer) }},
-		trial{"unknown flags", func(t *testing.T) {
-			refused(t, func(l *ondisk.Leader) { l.Flags |= unknownFlag })
-		}},
-		trial{"newer minor", func(t *testing.T) {
-			survivesDaemon(t, func(l *ondisk.Leader) { l.Version = l.Version&^0xFFFF | newMinor })
+		trial{"newer lease", func(t *testing.T) { survivesDaemon(t, newer) }},
+		trial{"newer lockspace", func(t *testing.T) { survivesMembership(t, false, newer) }},
+		trial{"unknown flags", func(t *testing.T) { refused(t, flagged) }},
+		trial{"unknown flags of a lease, told to go on", func(t *testing.T) { survivesLease(t, flagged) }},
+		trial{"unknown flags of a lockspace, told to go on", func(t *testing.T) {
+			survivesMembership(t, true, flagged)
 		}})
 }
 
-// meaningless fills what no version of sanlock reads.
-func meaningless(l *ondisk.Leader) {
+// newer raises the minor version and fills what no version of sanlock reads.
+func newer(l *ondisk.Leader) {
+	l.Version = l.Version&^0xFFFF | newMinor
 	l.Unused1, l.Unused2 = 0x1122334455667788, 0x99aa
 	copy(l.SpaceName[40:], "tail")
 	l.Reserved[0], l.Reserved[55] = 7, 8
@@ -401,7 +399,7 @@ func survivesLease(t *testing.T, change func(*ondisk.Leader)) {
 	}
 }
 
-func survivesMembership(t *testing.T, change func(*ondisk.Leader)) {
+func survivesMembership(t *testing.T, goOn bool, change func(*ondisk.Leader)) {
 	d := newDisk(t, 512, 1)
 	before := d.poke(t, 0, change)
 	check := func(when string) uint64 {
@@ -417,7 +415,7 @@ func survivesMembership(t *testing.T, change func(*ondisk.Leader)) {
 	}
 	s, err := membership.Join(t.Context(), membership.Config{
 		Name: "LS", Host: 1, HostName: "host1", Device: openDevice(t, d), IO: ioTimeout,
-		Fire: timeouts.DefaultFire, Clock: monotime.System(), Log: zerolog.Nop(), AllowUnknownFlags: true,
+		Fire: timeouts.DefaultFire, Clock: monotime.System(), Log: zerolog.Nop(), AllowUnknownFlags: goOn,
 	})
 	if err != nil {
 		t.Fatal(err)
