@@ -1,0 +1,192 @@
+package resource
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tenurelock/tenure/leases"
+	"github.com/tenurelock/tenure/leases/device/faulty"
+	"github.com/tenurelock/tenure/leases/device/memdisk"
+	"github.com/tenurelock/tenure/leases/ondisk"
+)
+
+// silent is an owner of which nothing is known.
+type silent struct{}
+
+func (silent) Probe(context.Context, leases.Owner) (leases.Verdict, error) {
+	return leases.Unknown, nil
+}
+
+// ownedByTwo returns a disk whose lease host 2 holds exclusively, and that host's side of it.
+func ownedByTwo(t *testing.T) (*memdisk.Disk, *Lease, *Grant) {
+	t.Helper()
+	disk := formatted(t, small, 16)
+	l := opened(t, disk, small, "2")
+	g, err := l.Acquire(t.Context(), host(2, 1), ex, oracle{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return disk, l, g
+}
+
+func TestSilentOwner(t *testing.T) {
+	t.Run("no wait", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			disk, _, _ := ownedByTwo(t)
+			l := opened(t, disk, small, "1")
+			began := time.Now()
+			req := Request{Mode: leases.Exclusive, NoWait: true}
+			_, err := l.Acquire(t.Context(), host(1, 1), req, silent{})
+			wantKind(t, err, leases.OwnerSilent)
+			if !strings.Contains(err.Error(), "host 2 generation 1") {
+				t.Errorf("%v: who holds it?", err)
+			}
+			if time.Since(began) != 0 {
+				t.Errorf("waited %v", time.Since(began))
+			}
+		})
+	})
+	t.Run("given up", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			disk, _, _ := ownedByTwo(t)
+			l := opened(t, disk, small, "1")
+			ctx, cancel := context.WithTimeout(t.Context(), 4500*time.Millisecond)
+			defer cancel()
+			began := time.Now()
+			_, err := l.Acquire(ctx, host(1, 1), ex, silent{})
+			wantKind(t, err, leases.Aborted)
+			if got := time.Since(began); got != 4500*time.Millisecond {
+				t.Errorf("gave up after %v", got)
+			}
+			if hb := blockOf(t, disk, small, 1); hb != (ondisk.HostBlock{}) || l.Unsettled() {
+				t.Errorf("left behind: %+v, unsettled %v", hb, l.Unsettled())
+			}
+			if _, err := l.Acquire(ctx, host(1, 1), ex, silent{}); leases.KindOf(err) != leases.Aborted {
+				t.Errorf("with a context that is over: %v", err)
+			}
+		})
+	})
+	t.Run("gives it back meanwhile", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			disk, l2, g2 := ownedByTwo(t)
+			dev := faulty.Wrap(disk.Open("1"))
+			defer dev.Close()
+			l := leaseOn(t, small, dev)
+			time.AfterFunc(10500*time.Millisecond, func() {
+				if err := l2.Release(context.Background(), g2, ""); err != nil {
+					t.Error(err)
+				}
+			})
+			began := time.Now()
+			g, err := l.Acquire(t.Context(), host(1, 1), ex, silent{})
+			if err != nil || g.Version != 2 {
+				t.Fatalf("%+v, %v", g, err)
+			}
+			if got := time.Since(began); got != 11*time.Second {
+				t.Errorf("had it after %v, want 11 s", got)
+			}
+			// While it waits it reads the leader alone, once a second (spec io-cost 1).
+			small := 0
+			for _, op := range dev.Ops() {
+				if op.Kind == faulty.Read && op.Len == 512 {
+					small++
+				}
+			}
+			if small != 11 {
+				t.Errorf("%d reads of the leader alone, want 11", small)
+			}
+		})
+	})
+}
+
+// TestAnswerOfTheOracleFails: an owner that cannot be asked about is not taken for dead.
+func TestAnswerOfTheOracleFails(t *testing.T) {
+	for _, kind := range []leases.Kind{leases.NotMember, leases.Timeout, leases.BadMagic, leases.NoSpaceDisk} {
+		synctest.Test(t, func(t *testing.T) {
+			disk, _, _ := ownedByTwo(t)
+			l := opened(t, disk, small, "1")
+			_, err := l.Acquire(t.Context(), host(1, 1), ex, unable{kind})
+			wantKind(t, err, kind)
+			if l.Unsettled() {
+				t.Error("unsettled")
+			}
+		})
+		synctest.Test(t, func(t *testing.T) {
+			disk := formatted(t, small, 16)
+			if _, err := opened(t, disk, small, "2").Acquire(t.Context(), host(2, 1), sh, oracle{}); err != nil {
+				t.Fatal(err)
+			}
+			l := opened(t, disk, small, "1")
+			_, err := l.Acquire(t.Context(), host(1, 1), ex, unable{kind})
+			wantKind(t, err, kind)
+			if got := leaderOf(t, disk); got.Timestamp != 0 || l.Unsettled() {
+				t.Errorf("the lease was not given back: %+v", got)
+			}
+		})
+	}
+}
+
+type unable struct{ kind leases.Kind }
+
+func (u unable) Probe(context.Context, leases.Owner) (leases.Verdict, error) {
+	return leases.Alive, &leases.Error{Op: "probe", Kind: u.kind, Err: errBroken}
+}
+
+// TestBackOff: the pause grows with what transfers take and with each time we were outbid, is never more than
+// a second, and its length is a matter of chance.
+func TestBackOff(t *testing.T) {
+	tests := []struct {
+		pace   time.Duration
+		outbid int
+		jitter float64
+		want   time.Duration
+	}{
+		{0, 0, 0, time.Millisecond},
+		{0, 0, 0.5, 4 * time.Millisecond},
+		{0, 3, 0.5, 32 * time.Millisecond},
+		{5 * time.Millisecond, 0, 0.25, 10 * time.Millisecond},
+		{5 * time.Millisecond, 2, 0.25, 40 * time.Millisecond},
+		{2 * time.Second, 0, 0.75, 750 * time.Millisecond},
+		{10 * time.Second, 1000, 0.999, 999 * time.Millisecond},
+	}
+	for _, tc := range tests {
+		l := &Lease{pace: tc.pace, cfg: Config{Jitter: func() float64 { return tc.jitter }}}
+		v := &drive{l: l, outbid: tc.outbid}
+		if got := v.backOff(); got != tc.want {
+			t.Errorf("%+v: %v", tc, got)
+		}
+	}
+}
+
+// TestOutbidOnce: a host whose ballot is overtaken between its phases comes back and gets the lease.
+func TestOutbidOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := formatted(t, small, 16)
+		dev := disk.Open("1")
+		defer dev.Close()
+		writes := 0
+		l := leaseOn(t, small, hooked{dev, func(op string, off int64, _ int) {
+			if op == "write" {
+				writes++
+			}
+			if op == "write" && off == small.BlockOffset(1) && writes == 2 {
+				// Host 9 begins a ballot that is ahead, and dies.
+				putBlock(disk, small, 9, ondisk.HostBlock{DBlock: ondisk.DBlock{MBal: 8009, LVer: 1}})
+			}
+		}})
+		began := time.Now()
+		g, err := l.Acquire(t.Context(), host(1, 1), ex, oracle{host(9, 1): leases.Dead})
+		if err != nil || g.Version != 1 {
+			t.Fatalf("%+v, %v", g, err)
+		}
+		if hb := blockOf(t, disk, small, 1); hb.MBal <= 8009 || hb.MBal%2000 != 1 {
+			t.Errorf("ballot number %d", hb.MBal)
+		}
+		if waited := time.Since(began); waited == 0 || waited > time.Second {
+			t.Errorf("waited %v before it came back", waited)
+		}
+	})
+}
