@@ -61,7 +61,7 @@ func TestSilentOwner(t *testing.T) {
 			if got := time.Since(began); got != 4500*time.Millisecond {
 				t.Errorf("gave up after %v", got)
 			}
-			if hb := blockOf(t, disk, small, 1); hb != (ondisk.HostBlock{}) || l.Unsettled() {
+			if hb := blockAt(t, disk, small, 1); hb != (ondisk.HostBlock{}) || l.Unsettled() {
 				t.Errorf("left behind: %+v, unsettled %v", hb, l.Unsettled())
 			}
 			if _, err := l.Acquire(ctx, host(1, 1), ex, silent{}); leases.KindOf(err) != leases.Aborted {
@@ -122,7 +122,7 @@ func TestAnswerOfTheOracleFails(t *testing.T) {
 			l := opened(t, disk, small, "1")
 			_, err := l.Acquire(t.Context(), host(1, 1), ex, unable{kind})
 			wantKind(t, err, kind)
-			if got := leaderOf(t, disk); got.Timestamp != 0 || l.Unsettled() {
+			if got := leaderAt(t, disk); got.Timestamp != 0 || l.Unsettled() {
 				t.Errorf("the lease was not given back: %+v", got)
 			}
 		})
@@ -182,7 +182,7 @@ func TestOutbidOnce(t *testing.T) {
 		if err != nil || g.Version != 1 {
 			t.Fatalf("%+v, %v", g, err)
 		}
-		if hb := blockOf(t, disk, small, 1); hb.MBal <= 8009 || hb.MBal%2000 != 1 {
+		if hb := blockAt(t, disk, small, 1); hb.MBal <= 8009 || hb.MBal%2000 != 1 {
 			t.Errorf("ballot number %d", hb.MBal)
 		}
 		if waited := time.Since(began); waited == 0 || waited > time.Second {
