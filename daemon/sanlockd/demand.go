@@ -3,6 +3,7 @@ package sanlockd
 import (
 	"github.com/tenurelock/tenure/daemon/sanlockwire"
 	"github.com/tenurelock/tenure/leases"
+	"github.com/tenurelock/tenure/leases/resource"
 )
 
 // doRequest asks the owner of a lease, through the disk, to give it up (spec sanlock-daemon 2.6).
@@ -32,7 +33,7 @@ func (s *Server) demand(r sanlockwire.Resource, mode uint32, next bool) error {
 	if err != nil {
 		return err
 	}
-	defer closeDisks(disks)
+	defer s.abandon(sp, disks)
 	lease, err := s.look(&r, disks, sp.ls.Geometry())
 	if err != nil {
 		return err
@@ -42,4 +43,11 @@ func (s *Server) demand(r sanlockwire.Resource, mode uint32, next bool) error {
 		sp.ls.Notify(owner.Host)
 	}
 	return err
+}
+
+// abandon gives disks back, except while a write to them is in flight.
+func (s *Server) abandon(sp *space, disks []resource.Disk) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sp.wreckage = closeLanded(append(sp.wreckage, disks...))
 }
