@@ -3,6 +3,7 @@ package device
 import (
 	"math/bits"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,12 +14,16 @@ const (
 	pageSize  = 4096
 	classes   = 13       // the largest class is 16 MiB
 	keepBytes = 16 << 20 // memory kept for reuse, all classes together
+	// hugePage is what the memory of classes from halfHuge on is aligned to. The kernel pins every page of a
+	// direct transfer: one of 1 MiB is 256 pages or a half of one.
+	hugePage = 2 << 20
+	halfHuge = hugePage / 2
 )
 
 // Buffer is page aligned memory from the package's pool. It has one owner at a time; ownership moves with
 // the call that takes it. It is not safe for concurrent use.
 type Buffer struct {
-	mem []byte // whole mapping; nil once the buffer was given away
+	mem []byte // what the pool gave; nil once the buffer was given away
 	n   int
 }
 
@@ -70,7 +75,7 @@ type pool struct {
 	mu   sync.Mutex
 	free [classes][][]byte
 	kept int // bytes in free
-	used int // mappings given out
+	used int // buffers given out
 }
 
 // classOf returns the smallest class that holds n bytes; it may be beyond the last one.
@@ -78,7 +83,7 @@ func classOf(n int) int {
 	return bits.Len(uint(max(n-1, 0)) / pageSize)
 }
 
-// get returns a mapping of at least n bytes, and whether it may hold something else than zeros.
+// get returns memory of at least n bytes, and whether it may hold something else than zeros.
 func (p *pool) get(n int) (mem []byte, used bool) {
 	if n < 0 {
 		panic("device: buffer of negative size")
@@ -101,26 +106,73 @@ func (p *pool) get(n int) (mem []byte, used bool) {
 	if c < classes {
 		size = pageSize << c
 	}
-	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	switch {
+	case size < halfHuge:
+		return mapPages(size), false
+	case size > halfHuge:
+		return mapHuge(size), false
+	}
+	both := mapHuge(hugePage)
+	p.keep(both[halfHuge:])
+	return both[:halfHuge:halfHuge], false
+}
+
+// mapPages maps n bytes of zeros, a multiple of the page size.
+func mapPages(n int) []byte {
+	mem, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		panic("device: mmap of a buffer: " + err.Error())
 	}
-	return mem, false
+	return mem
 }
 
-// put takes a whole mapping back.
-func (p *pool) put(mem []byte) {
-	c := classOf(len(mem))
-	p.mu.Lock()
-	p.used--
-	if c < classes && p.kept+len(mem) <= keepBytes {
-		p.free[c] = append(p.free[c], mem)
-		p.kept += len(mem)
-		p.mu.Unlock()
+// mapHuge maps n bytes of zeros that begin a huge page and lie in huge pages as far as the kernel has any.
+func mapHuge(n int) []byte {
+	base, err := unix.MmapPtr(-1, 0, nil, uintptr(n+hugePage), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		panic("device: mmap of a buffer: " + err.Error())
+	}
+	head := -uintptr(base) % hugePage
+	unmap(base, head)
+	begin := unsafe.Add(base, head)
+	unmap(unsafe.Add(begin, n), hugePage-head)
+	mem := unsafe.Slice((*byte)(begin), n)
+	_ = unix.Madvise(mem, unix.MADV_HUGEPAGE) // a kernel without huge pages is slower, not wrong
+	return mem
+}
+
+// unmap gives n bytes of a mapping back, which may be none.
+func unmap(at unsafe.Pointer, n uintptr) {
+	if n == 0 {
 		return
 	}
-	p.mu.Unlock()
-	if err := unix.Munmap(mem); err != nil {
+	if err := unix.MunmapPtr(at, n); err != nil {
 		panic("device: munmap of a buffer: " + err.Error())
 	}
+}
+
+// put takes a buffer's memory back.
+func (p *pool) put(mem []byte) {
+	p.mu.Lock()
+	p.used--
+	p.mu.Unlock()
+	p.keep(mem)
+}
+
+// keep puts memory on the list of its class, or gives it back to the kernel if there is enough. A half of a
+// huge page is given back by itself.
+func (p *pool) keep(mem []byte) {
+	c := classOf(len(mem))
+	p.mu.Lock()
+	room := c < classes && p.kept+len(mem) <= keepBytes
+	if room {
+		p.free[c] = append(p.free[c], mem)
+		p.kept += len(mem)
+	}
+	p.mu.Unlock()
+	if room {
+		return
+	}
+	unmap(unsafe.Pointer(unsafe.SliceData(mem)), uintptr(len(mem)))
 }
