@@ -90,14 +90,14 @@ func each(t *testing.T, n *node, what string, do func(i int) (int32, error)) {
 
 // usage is what a daemon takes of the machine.
 type usage struct {
-	rssMB, threads int
-	cpu            time.Duration
+	rssMB, threads, files int
+	cpu                   time.Duration
 }
 
 func (n *node) usage(t testing.TB) usage {
 	t.Helper()
 	proc := filepath.Join("/proc", strconv.Itoa(n.cmd.Process.Pid))
-	var u usage
+	u := usage{files: descriptors(t, n.cmd.Process.Pid)}
 	for line := range strings.Lines(readFile(t, filepath.Join(proc, "status"))) {
 		key, value, _ := strings.Cut(line, ":")
 		number, _ := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB")) // most lines are words

@@ -43,6 +43,8 @@ const (
 	hostFail         = 4
 	hostDead         = 5
 	resultAgain      = -11
+	resultBusy       = -16
+	resultExists     = -17
 	resultHeld       = -243
 	resultLostRace   = -244
 	resultOther      = -245
