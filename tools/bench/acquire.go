@@ -50,12 +50,14 @@ func (b *bench) acquireSection() (err error) {
 		daemons = append(daemons, d)
 	}
 	for i, slots := range []uint64{2000, 16} {
-		r := resource{"LS", fmt.Sprintf("R%d", slots), disk.path, int64(2*i) * mib}
+		r := resource{
+			space: "LS", name: fmt.Sprintf("R%d", slots), path: disk.path, offset: int64(2*i) * mib,
+		}
 		if err := b.formatSlots(r, slots); err != nil {
 			return err
 		}
 		// The bare transfers have an area of their own, formatted too: holes of a file are read without a disk.
-		scratch := resource{"LS", "scratch", disk.path, r.offset + mib}
+		scratch := resource{space: "LS", name: "scratch", path: disk.path, offset: r.offset + mib}
 		if err := b.formatSlots(scratch, slots); err != nil {
 			return err
 		}

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -16,7 +16,6 @@ const (
 	throughputN      = 16 // clients, each with a lease of its own
 	contentionTime   = 10 * time.Second
 	contentionRounds = 3
-	contentionN      = 2 // clients per host, all on one lease
 	pauseMax         = 10 * time.Millisecond
 )
 
@@ -76,7 +75,7 @@ func (b *bench) populate(f *field, hosts int) error {
 }
 
 func (f *field) lease(i int) resource {
-	return resource{"LS", fmt.Sprintf("R%d", i), f.disk.path, int64(i) * mib}
+	return resource{space: "LS", name: fmt.Sprintf("R%d", i), path: f.disk.path, offset: int64(i) * mib}
 }
 
 // throughputSection counts how many acquire+release cycles 16 clients do together, each on its own lease.
@@ -91,13 +90,13 @@ func (b *bench) throughputSection() (err error) {
 	rates := map[string][]float64{}
 	for range throughputRounds {
 		for _, who := range []string{ours, theirs} {
-			n, err := together(throughputN, throughputTime, func(i int) (player, error) {
+			counts, err := together(throughputN, throughputTime, func(i int) (player, error) {
 				return freeClient(f.daemons[who][0], f.lease(i+1))
 			})
 			if err != nil {
 				return fmt.Errorf("%s: %w", who, err)
 			}
-			rates[who] = append(rates[who], float64(n)/throughputTime.Seconds())
+			rates[who] = append(rates[who], float64(total(counts))/throughputTime.Seconds())
 		}
 	}
 	mine := b.report.add(s, "16 clients, 16 leases", ours, "cycles/s", rates[ours])
@@ -124,43 +123,72 @@ func freeClient(d *daemon, r resource) (player, error) {
 	}, c.Close}, nil
 }
 
-// contentionSection counts the grants when two hosts with two clients each fight for one lease: two hosts of
-// ours, two of Debian's.
+// fight is a way to contend for one lease: hosts with clients each, all of one program, some of whose asks are
+// for a shared hold.
+type fight struct {
+	what          string
+	hosts, each   int
+	sharedPercent int
+}
+
+var fights = []fight{
+	{"2 hosts x 2 clients, 40 % SH", 2, 2, 40},
+	{"3 hosts x 1 client, EX", 3, 1, 0},
+}
+
+// contentionSection counts the grants when hosts of ours, or of Debian's, fight for one lease, and what the
+// client gets that gets least.
 func (b *bench) contentionSection() (err error) {
-	const s = "contention"
-	f, err := b.newField(s, 1, 2)
+	f, err := b.newField("contention", 1, 3)
 	if err != nil {
 		return err
 	}
 	defer f.close(&err)
-	b.say("2 hosts x %d clients on one lease: %d rounds of 2 x %v", contentionN, contentionRounds,
-		contentionTime)
+	for _, g := range fights {
+		if err := b.contend(f, g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) contend(f *field, g fight) error {
+	const s = "contention"
+	b.say("%s: %d rounds of 2 x %v", g.what, contentionRounds, contentionTime)
 	rates := map[string][]float64{}
+	worst := map[string][]float64{}
 	for range contentionRounds {
 		for _, who := range []string{ours, theirs} {
-			n, err := together(2*contentionN, contentionTime, func(i int) (player, error) {
-				return greedyClient(f.daemons[who][i/contentionN], f.lease(1))
+			counts, err := together(g.hosts*g.each, contentionTime, func(i int) (player, error) {
+				return greedyClient(f.daemons[who][i/g.each], f.lease(1), g.sharedPercent)
 			})
 			if err != nil {
 				return fmt.Errorf("%s: %w", who, err)
 			}
-			rates[who] = append(rates[who], float64(n)/contentionTime.Seconds())
+			all := total(counts)
+			rates[who] = append(rates[who], float64(all)/contentionTime.Seconds())
+			share := float64(slices.Min(counts)) * float64(len(counts)) / float64(max(all, 1))
+			worst[who] = append(worst[who], share)
 		}
 	}
-	mine := b.report.add(s, "2 hosts x 2 clients, 1 lease", ours, "grants/s", rates[ours])
-	stock := b.report.add(s, "2 hosts x 2 clients, 1 lease", theirs, "grants/s", rates[theirs])
-	b.report.note(s, "grants over Debian's", mine/stock)
+	mine := b.report.add(s, g.what, ours, "grants/s", rates[ours])
+	stock := b.report.add(s, g.what, theirs, "grants/s", rates[theirs])
+	fair := b.report.add(s, g.what, ours, "least over fair share", worst[ours])
+	b.report.add(s, g.what, theirs, "least over fair share", worst[theirs])
+	b.report.atLeast(s, g.what+", grants over Debian's", mine/stock, limitContention)
+	b.report.atLeast(s, g.what+", least over fair share", fair, limitFairness)
 	return nil
 }
 
 // greedyClient asks again after a short pause when it is refused, and after each release.
-func greedyClient(d *daemon, r resource) (player, error) {
+func greedyClient(d *daemon, r resource, sharedPercent int) (player, error) {
 	c, err := client(d.runDir)
 	if err != nil {
 		return player{}, err
 	}
 	return player{func() (bool, error) {
 		defer time.Sleep(rand.N(pauseMax))
+		r.shared = rand.IntN(100) < sharedPercent
 		if rv, err := c.acquire(r, 0); err != nil || rv != 0 {
 			return false, err
 		}
@@ -171,27 +199,35 @@ func greedyClient(d *daemon, r resource) (player, error) {
 	}, c.Close}, nil
 }
 
-// together lets n clients do steps for some time and returns how many steps succeeded.
-func together(n int, long time.Duration, enter func(i int) (player, error)) (int64, error) {
-	var count atomic.Int64
+// together lets n clients do steps for some time and returns how many steps of each succeeded.
+func together(n int, long time.Duration, enter func(i int) (player, error)) ([]int64, error) {
+	counts := make([]int64, n)
+	errs := make([]error, n)
 	var wg sync.WaitGroup
-	errs := [64]error{}
 	until := time.Now().Add(long)
 	for i := range n {
 		p, err := enter(i)
 		if err != nil {
-			return 0, err
+			wg.Wait()
+			return nil, err
 		}
 		wg.Go(func() {
 			for errs[i] == nil && time.Now().Before(until) {
 				var ok bool
 				if ok, errs[i] = p.step(); ok {
-					count.Add(1)
+					counts[i]++
 				}
 			}
 			errs[i] = errors.Join(errs[i], p.end())
 		})
 	}
 	wg.Wait()
-	return count.Load(), errors.Join(errs[:]...)
+	return counts, errors.Join(errs...)
+}
+
+func total(counts []int64) (sum int64) {
+	for _, n := range counts {
+		sum += n
+	}
+	return sum
 }

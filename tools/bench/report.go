@@ -14,6 +14,8 @@ const (
 	limitStock      = 0.5 // acquire+release, 2000 slots: our median over Debian's
 	limitBare       = 1.5 // acquire+release: our median over that of the bare transfers
 	limitThroughput = 2.0 // grants per second of 16 clients: ours over Debian's, at least
+	limitContention = 1.0 // grants per second of hosts that fight for one lease: ours over Debian's, at least
+	limitFairness   = 0.5 // what the client that gets least gets of a fair share, at least
 	limitJoin       = 2.0 // seconds that 200 joins at once may take longer than one
 	limitRSS        = 100 // MB with 200 lockspaces
 	limitThreads    = 40  // with 200 lockspaces

@@ -22,12 +22,14 @@ const (
 	cmdAddLockspace = 2
 	cmdAcquire      = 7
 	cmdRelease      = 8
+	resShared       = 4 // flag of a resource
 )
 
 // resource is one lease on one device.
 type resource struct {
 	space, name, path string
 	offset            int64
+	shared            bool
 }
 
 // append adds the 128 bytes of a sanlk_resource and, if disks is set, its one sanlk_disk.
@@ -35,6 +37,9 @@ func (r resource) append(b []byte, disks bool) []byte {
 	p := make([]byte, 128)
 	copy(p[0:48], r.space)
 	copy(p[48:96], r.name)
+	if r.shared {
+		binary.LittleEndian.PutUint32(p[120:], resShared)
+	}
 	binary.LittleEndian.PutUint32(p[124:], 1)
 	b = append(b, p...)
 	if disks {
