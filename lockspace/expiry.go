@@ -14,11 +14,13 @@ var errLeft = errors.New("the lockspace was left")
 // checkEvery is how often expiry is judged at least: a timer alone would not notice that the machine slept.
 const checkEvery = time.Second
 
-// watching is the goroutine that judges our own lease.
+// watching is the goroutine that judges our own lease. Those of all lockspaces wake at the full second, so
+// that hundreds of them cost one wake-up of the process.
 func (s *Space) watching(ctx context.Context) {
 	for {
 		left := s.judge()
-		if left <= 0 || !sleep(ctx, min(left, checkEvery)) {
+		full := checkEvery - time.Duration(s.cfg.Clock.Now())%checkEvery
+		if left <= 0 || !sleep(ctx, min(left, full)) {
 			return
 		}
 	}
@@ -37,14 +39,27 @@ func (s *Space) judgeLocked() time.Duration {
 	if s.closed {
 		return 0
 	}
-	slept := max(s.cfg.Clock.Asleep()-s.asleep, 0)
-	age := s.cfg.Clock.Now().Sub(s.renewed) + slept
+	age, slept := s.ageLocked()
 	left := s.times.RenewalFail() - age
 	if left <= 0 {
 		s.loseLocked(&leases.Error{Op: "renew", Space: s.cfg.Name, Kind: leases.Lost, Err: expired(age, slept)})
 		return 0
 	}
 	return left
+}
+
+// ageLocked returns how old the last renewal is, and how much of that the machine was suspended. mu is held.
+func (s *Space) ageLocked() (age, slept time.Duration) {
+	slept = max(s.cfg.Clock.Asleep()-s.asleep, 0)
+	return s.cfg.Clock.Now().Sub(s.renewed) + slept, slept
+}
+
+// Age returns how old the last renewal is, the time for which the machine was suspended since included.
+func (s *Space) Age() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	age, _ := s.ageLocked()
+	return age
 }
 
 func expired(age, slept time.Duration) error {

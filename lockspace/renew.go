@@ -15,6 +15,9 @@ import (
 const (
 	renewPause = 500 * time.Millisecond
 	spread     = 500 * time.Millisecond
+	// burst is what the beginnings of renewals are rounded down to: those of many lockspaces come in bursts, with
+	// one wake-up of the process each, and still some at a time.
+	burst = 250 * time.Millisecond
 )
 
 // pauseOf is renewPause and the lockspace's share of spread.
@@ -27,9 +30,13 @@ func pauseOf(space string, host leases.HostID) time.Duration {
 // renewing is the goroutine that renews. It may hang in a transfer; losing the membership ends that wait.
 func (s *Space) renewing(ctx context.Context) {
 	next := s.cfg.Clock.Now().Add(s.pause)
-	for sleep(ctx, next.Sub(s.cfg.Clock.Now())) && s.Cause() == nil {
+	for sleep(ctx, onGrid(next).Sub(s.cfg.Clock.Now())) && s.Cause() == nil {
 		next = s.renewOnce(ctx)
 	}
+}
+
+func onGrid(at monotime.Instant) monotime.Instant {
+	return monotime.Instant(time.Duration(at).Truncate(burst))
 }
 
 // renewOnce tries one renewal, looks at the other hosts, and returns when the next renewal is due.

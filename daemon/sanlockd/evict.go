@@ -142,8 +142,7 @@ func (s *Server) inGrace(sp *space) bool {
 	if sp.removed || s.cfg.KillGrace == 0 {
 		return false
 	}
-	age := s.cfg.Clock.Now().Sub(sp.ls.Renewed()) + sp.sleep.since(s.cfg.Clock.Asleep())
-	return age < sp.set.RenewalFail()+time.Duration(s.cfg.KillGrace)*time.Second
+	return sp.ls.Age() < sp.set.RenewalFail()+time.Duration(s.cfg.KillGrace)*time.Second
 }
 
 // carryOut does what was decided. Neither a signal nor starting a program can hold up the others.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/tenurelock/tenure/leases"
 	"github.com/tenurelock/tenure/leases/device"
-	"github.com/tenurelock/tenure/leases/monotime"
 	"github.com/tenurelock/tenure/leases/ondisk"
 	"github.com/tenurelock/tenure/leases/resource"
 	"github.com/tenurelock/tenure/lockspace"
@@ -89,26 +88,15 @@ func (s *Server) join(sp *space) error {
 	defer s.mu.Unlock()
 	sp.ls, sp.dev = ls, dev
 	sp.success = ls.Status().AcquireSuccess
-	sp.sleep.note(ls.Renewed(), s.cfg.Clock.Asleep())
 	return nil
 }
 
 // watch returns when the lockspace is lost or to be removed.
 func (s *Server) watch(sp *space) {
-	tick := time.NewTicker(sp.set.OneIO())
-	defer tick.Stop()
-	for {
-		select {
-		case <-sp.ls.Lost():
-			s.lost(sp)
-			return
-		case <-sp.ctx.Done():
-			return
-		case <-tick.C:
-			s.mu.Lock()
-			sp.sleep.note(sp.ls.Renewed(), s.cfg.Clock.Asleep())
-			s.mu.Unlock()
-		}
+	select {
+	case <-sp.ls.Lost():
+		s.lost(sp)
+	case <-sp.ctx.Done():
 	}
 }
 
@@ -203,23 +191,6 @@ const hadToWait = 10 * time.Millisecond
 func settle(ctx context.Context, d resource.Disk) error {
 	return d.Device.Settle(ctx, d.Offset, 8*ondisk.MiB)
 }
-
-// sleepMark knows how long the machine had been suspended when the last renewal was made, or a little before.
-type sleepMark struct {
-	renewed    monotime.Instant
-	then, last time.Duration
-}
-
-// note is told of the last renewal from time to time.
-func (m *sleepMark) note(renewed monotime.Instant, asleep time.Duration) {
-	if renewed != m.renewed {
-		m.renewed, m.then = renewed, m.last
-	}
-	m.last = asleep
-}
-
-// since returns how long the machine has been suspended since the last renewal, or a little more.
-func (m *sleepMark) since(asleep time.Duration) time.Duration { return max(asleep-m.then, 0) }
 
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(max(d, 0))

@@ -50,7 +50,6 @@ type space struct {
 	ops                 int             // operations on leases of it that have not ended
 	wreckage            []resource.Disk // of leases that were given up without an answer from their disks
 	attempt, success    monotime.Seconds
-	sleep               sleepMark
 }
 
 func (sp *space) times() timeouts.Set { return sp.set }
