@@ -48,6 +48,12 @@ var handlers = map[uint32]handler{
 	sanlockwire.CmdReadResource:       {do: (*Server).doReadResource},
 	sanlockwire.CmdReadResourceOwners: {do: (*Server).doReadResourceOwners},
 	sanlockwire.CmdRequest:            {do: (*Server).doRequest},
+	sanlockwire.CmdFormatRindex:       {do: (*Server).doIndex},
+	sanlockwire.CmdUpdateRindex:       {do: (*Server).doIndex},
+	sanlockwire.CmdLookupRindex:       {do: (*Server).doIndex},
+	sanlockwire.CmdCreateResource:     {do: (*Server).doIndex},
+	sanlockwire.CmdDeleteResource:     {do: (*Server).doIndex},
+	sanlockwire.CmdRebuildRindex:      {do: (*Server).doIndex},
 }
 
 // served reports whether a command is carried out at all.

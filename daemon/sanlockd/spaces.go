@@ -47,6 +47,7 @@ type space struct {
 	corrupt int32 // result of the renewal that found the delta lease not ours
 
 	used, usedByOrphans bool
+	indexing            bool            // a request about a resource index of it is at work
 	ops                 int             // operations on leases of it that have not ended
 	wreckage            []resource.Disk // of leases that were given up without an answer from their disks
 	attempt, success    monotime.Seconds
@@ -208,6 +209,8 @@ func (s *Server) removeSpace(l sanlockwire.Lockspace, idle, async bool) (*space,
 		return refuse(leases.NotFound, errSpaceUnknown)
 	case sp.list == removing:
 		return refuse(leases.InProgress, errSpaceRemoving)
+	case sp.indexing:
+		return refuse(leases.Busy, errIndexBusy)
 	}
 	sp.async = sp.async || async
 	s.end(sp, false)

@@ -22,7 +22,7 @@ var floor = map[string]int{
 	"lockspace/hosts": 2, "watchdog/mux": 2,
 	"leases/device": 2, "watchdog/chardev": 2, "watchdog/client": 2, "daemon/client": 2, "daemon/peer": 2,
 	"daemon/config": 2,
-	"leases/delta":  3, "leases/resource": 3, "leases/rindex": 3, "leases/device/memdisk": 3,
+	"leases/delta":  3, "leases/resource": 3, "leases/rindex": 4, "leases/device/memdisk": 3,
 	"leases/device/faulty": 3, "watchdog/wdmd": 3, "daemon/lvmlock": 3, "daemon/helper": 3,
 	"lockspace": 4, "daemon/lvmlock/native": 4, "daemon/lvmlock/dlm": 4,
 	"daemon/sanlockd": 5, "daemon/lvmlockd": 5, "daemon/sim": 6,

@@ -158,13 +158,9 @@ const (
 	errNoSizes   = bareResult(-1) // what lies there does not say its sizes
 	errNoDevice  = bareResult(-int(unix.ENODEV))
 	errInvalid   = bareResult(-int(unix.EINVAL))
-	errNoEntry   = bareResult(-int(unix.ENOENT))
 )
 
-// formatTimeout bounds each write of a formatting (spec ondisk 6.4).
-const formatTimeout = 60 * time.Second
-
-// oneIO bounds every other transfer.
+// oneIO bounds each transfer.
 func (d *direct) oneIO() time.Duration { return time.Duration(d.seconds()) * time.Second }
 
 func (d *direct) seconds() uint32 {
