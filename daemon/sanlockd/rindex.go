@@ -28,7 +28,6 @@ type indexOp struct {
 	sp  *space
 	ctx context.Context
 	dev device.Device
-	at  uint64
 	x   *rindex.Index
 }
 
@@ -139,24 +138,23 @@ func (s *Server) openIndex(path string) (device.Device, error) {
 // onIndex opens an index for do, in its lockspace unless the request does without. What do has locked is given
 // back afterwards; where that fails it goes on in the background, and the lockspace stays busy.
 func (s *Server) onIndex(r request, x sanlockwire.Rindex, do func(op *indexOp) error) error {
-	op := &indexOp{s: s, ctx: s.root, at: x.Disk.Offset}
+	dev, err := s.openIndex(x.Disk.Path)
+	if err != nil {
+		return err
+	}
+	op := &indexOp{s: s, ctx: s.root, dev: dev}
 	times := s.cfg.own()
 	alone := r.Flags&sanlockwire.IndexNoLockspace != 0
 	if r.Cmd == sanlockwire.CmdCreateResource || r.Cmd == sanlockwire.CmdDeleteResource || !alone {
 		sp, err := s.beginIndex(x.Space)
 		if err != nil {
+			dev.Close()
 			return err
 		}
 		op.sp, op.ctx, times = sp, sp.ctx, sp.times()
 	}
-	var err error
-	op.dev, err = s.openIndex(x.Disk.Path)
-	if err != nil {
-		s.endIndex(op.sp)
-		return err
-	}
 	op.x, err = rindex.Open(op.ctx, rindex.Config{
-		Device: op.dev, Offset: x.Disk.Offset, Space: x.Space, Times: times,
+		Device: dev, Offset: x.Disk.Offset, Space: x.Space, Times: times,
 	})
 	if err == nil {
 		err = do(op)
@@ -244,7 +242,7 @@ func (op *indexOp) update(e sanlockwire.REntry, flags uint32) (ondisk.IndexEntry
 		return ondisk.IndexEntry{}, fail("update the resource index", leases.Name{}, leases.Invalid, errNoDirection)
 	}
 	set := ondisk.IndexEntry{Offset: e.Offset, Name: e.Name}
-	if err := op.x.CheckUpdate(set, !add); err != nil {
+	if err := op.x.CheckUpdate(set, remove); err != nil {
 		return ondisk.IndexEntry{}, err
 	}
 	if err := op.lock(); err != nil {
