@@ -95,20 +95,26 @@ func (p *Process) GID() int { return p.gid }
 
 // Signal sends a signal to the process and never to another one. The error is ESRCH when it is dead.
 func (p *Process) Signal(sig syscall.Signal) error {
-	err := error(unix.ESRCH)
-	if p.pidfd != nil {
-		var raw syscall.RawConn
-		raw, err = p.pidfd.SyscallConn()
-		if err == nil {
-			var inner error
-			err = raw.Control(func(fd uintptr) { inner = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
-			err = errors.Join(err, inner)
-		}
-	}
+	err := p.Hold(func(pidfd int) error { return unix.PidfdSendSignal(pidfd, sig, nil, 0) })
 	if err != nil {
 		return fmt.Errorf("send %v to process %d: %w", sig, p.pid, err)
 	}
 	return nil
+}
+
+// Hold lends the process's pidfd to use, which must not block. The error is that of use, or ESRCH when the
+// process had died before it could be held.
+func (p *Process) Hold(use func(pidfd int) error) error {
+	if p.pidfd == nil {
+		return unix.ESRCH
+	}
+	raw, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	err = raw.Control(func(fd uintptr) { inner = use(int(fd)) })
+	return errors.Join(err, inner)
 }
 
 // Dead returns a channel that is closed when the process has died, or when p is closed. The first call starts to

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/tenurelock/tenure/daemon/config"
+	"github.com/tenurelock/tenure/daemon/helper"
 	"github.com/tenurelock/tenure/leases"
 	"github.com/tenurelock/tenure/leases/device"
 	"github.com/tenurelock/tenure/leases/monotime"
@@ -40,6 +41,14 @@ type Process interface {
 	Close() error
 }
 
+// Helper stops the users of leases and runs their programs, so that it does not matter what this process
+// waits for. helper.Helper is one. Its methods must not block.
+type Helper interface {
+	Signal(p helper.Process, sig syscall.Signal)
+	Run(path string, args []string)
+	Status() helper.Status
+}
+
 // Config says how the daemon behaves. What is nil or zero below the embedded part means the real thing.
 type Config struct {
 	config.Config // start from config.Defaults or config.Load
@@ -61,7 +70,8 @@ type Config struct {
 	Opener Opener                                 // of the devices
 	Peer   func(net.Conn) (Process, error)        // who is at the other end
 	FD     func(net.Conn) int                     // the descriptor that status shows
-	Start  func(path string, args []string) error // runs a killpath program to its end
+	Start  func(path string, args []string) error // runs a killpath program to its end, without a Helper
+	Helper Helper                                 // nil: signals and programs come from this process
 	Random func() float64                         // [0,1), back-off of ballots
 }
 

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/tenurelock/tenure/daemon/helper"
 	"github.com/tenurelock/tenure/daemon/sanlockwire"
 )
 
@@ -156,9 +156,18 @@ func (s *Server) carryOut(sp *space, o order) {
 		s.runKillpath(sp, *o.run, pid, o.pid)
 	case o.sig != 0:
 		sp.log.Error().Msgf("kill %d sig %d count %d", pid, o.sig, o.count)
-		if err := o.proc.Signal(o.sig); err != nil && !errors.Is(err, syscall.ESRCH) {
-			sp.log.Error().Err(err).Msgf("kill %d sig %d", pid, o.sig)
-		}
+		s.signal(sp, o.proc, o.sig)
+	}
+}
+
+// signal sends a signal, through the helper if there is one.
+func (s *Server) signal(sp *space, p Process, sig syscall.Signal) {
+	if s.cfg.Helper != nil {
+		s.cfg.Helper.Signal(p, sig)
+		return
+	}
+	if err := p.Signal(sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+		sp.log.Error().Err(err).Msgf("kill %d sig %d", p.PID(), sig)
 	}
 }
 
@@ -168,6 +177,10 @@ func (s *Server) runKillpath(sp *space, k sanlockwire.Killpath, pid int, withPID
 	args := splitArgs(k.Args)
 	if withPID && len(args) < maxKillArgs-1 {
 		args = append(args, fmt.Sprint(pid))
+	}
+	if s.cfg.Helper != nil {
+		s.cfg.Helper.Run(k.Path, args)
+		return
 	}
 	go func() {
 		if err := s.cfg.Start(k.Path, args); err != nil {
@@ -210,4 +223,4 @@ func splitArgs(s string) []string {
 }
 
 // startProgram runs a program with nothing on its standard files and reaps it.
-func startProgram(path string, args []string) error { return exec.Command(path, args...).Run() }
+func startProgram(path string, args []string) error { return helper.Command(path, args).Run() }

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tenurelock/tenure/daemon/config"
+	"github.com/tenurelock/tenure/daemon/helper"
 	"github.com/tenurelock/tenure/daemon/sanlockwire"
 	"github.com/tenurelock/tenure/leases"
 	"github.com/tenurelock/tenure/leases/device"
@@ -29,6 +30,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Args[0] == helper.Name {
+		os.Exit(helper.Main(os.Args))
+	}
 	if os.Getenv(daemonEnv) != "" {
 		os.Exit(runDaemon())
 	}

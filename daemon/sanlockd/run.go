@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
+	"github.com/tenurelock/tenure/daemon/helper"
 	"github.com/tenurelock/tenure/leases/monotime"
 	"github.com/tenurelock/tenure/leases/timeouts"
 )
@@ -148,6 +149,9 @@ func runWith(cfg Config) error {
 			return err
 		}
 	}
+	if h := startHelper(&cfg); h != nil {
+		defer h.Close()
+	}
 	s, err := New(cfg)
 	if err != nil {
 		return err
@@ -160,6 +164,17 @@ func runWith(cfg Config) error {
 		return err
 	}
 	return s.serveUntil(l, signals)
+}
+
+// startHelper starts the process that stops the users of leases. Without it the daemon does that itself.
+func startHelper(cfg *Config) *helper.Helper {
+	h, err := helper.Start(cfg.Log, monotime.System())
+	if err != nil {
+		cfg.Log.Error().Err(err).Msg("going on without a helper; signals and programs come from the daemon itself")
+		return nil
+	}
+	cfg.Helper = h
+	return h
 }
 
 // announce logs the start, as stock does.

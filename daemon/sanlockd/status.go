@@ -2,9 +2,9 @@ package sanlockd
 
 import (
 	"cmp"
-	"os"
 	"slices"
 
+	"github.com/tenurelock/tenure/daemon/helper"
 	"github.com/tenurelock/tenure/daemon/sanlockwire"
 	"github.com/tenurelock/tenure/leases"
 )
@@ -64,16 +64,25 @@ func (s *Server) daemonRecord() sanlockwire.State {
 	w.Add("io_timeout", "%d", c.IOTimeout)
 	w.Add("watchdog_fire_timeout", "%d", c.WatchdogFireTimeout)
 	w.Add("kill_grace_seconds", "%d", c.KillGrace)
-	w.Add("helper_pid", "%d", os.Getpid()) // signals and programs come from this process itself
-	w.Add("helper_kill_fd", "%d", -1)
-	w.Add("helper_full_count", "%d", 0)
-	w.Add("helper_last_status", "%d", now)
+	h := s.helperStatus()
+	w.Add("helper_pid", "%d", h.PID)
+	w.Add("helper_kill_fd", "%d", h.FD)
+	w.Add("helper_full_count", "%d", h.Full)
+	w.Add("helper_last_status", "%d", h.Last)
 	w.Add("monotime", "%d", now)
 	w.Add("version_str", "%s", version)
 	w.Add("version_num", "%s", version)
 	w.Add("version_hex", "%08x", sanlockwire.DaemonVersion)
 	w.Add("smproto_hex", "%08x", sanlockwire.Protocol)
 	return sanlockwire.State{Type: sanlockwire.StateDaemon, Name: leases.NameOf(c.OurHostName), Text: w.String()}
+}
+
+// helperStatus is that of no helper, if there is none.
+func (s *Server) helperStatus() helper.Status {
+	if s.cfg.Helper == nil {
+		return helper.Status{PID: -1, FD: -1}
+	}
+	return s.cfg.Helper.Status()
 }
 
 // version is that of the sanlock whose behaviour this daemon has.
@@ -84,6 +93,9 @@ func (s *Server) appendClients(p []byte) []byte {
 	for slot, name := range []string{"helper", "listener"} {
 		absent := client{slot: slot, fd: -1, name: name}
 		absent.pid.Store(nobody)
+		if slot == 0 {
+			absent.fd = s.helperStatus().FD
+		}
 		p = absent.record().Append(p)
 	}
 	for _, c := range s.clients {

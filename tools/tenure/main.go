@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+
+	"github.com/tenurelock/tenure/daemon/helper"
 )
 
 // version is set at build time: -ldflags "-X main.version=…".
@@ -32,6 +34,9 @@ func programs() map[string]program {
 }
 
 func main() {
+	if os.Args[0] == helper.Name {
+		os.Exit(helper.Main(os.Args)) // the daemon's own second process; nobody else calls it so
+	}
 	os.Exit(run(os.Args, os.Stdout, os.Stderr))
 }
 
