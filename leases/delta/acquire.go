@@ -33,6 +33,9 @@ type sighting struct {
 // held under the same name, and first 8 io_timeouts and the fire time for one of another name that then turns
 // out to be silent. leases.HostIDBusy: somebody lives there. leases.Aborted: ctx ended during a wait.
 // leases.Timeout: a transfer took too long; the claim may be on disk, and is nobody's.
+//
+// Once the claim is written, the end of ctx is obeyed only when the short delay is over: only then is it
+// certain whether the claim stands, and a claim that does is freed again.
 func (l *Lease) Acquire(ctx context.Context) (Claim, error) {
 	if err := l.settle(ctx); err != nil {
 		return Claim{}, err
@@ -51,15 +54,32 @@ func (l *Lease) Acquire(ctx context.Context) (Claim, error) {
 		return Claim{}, err
 	}
 	wait := l.shortDelay(&found.record)
-	if err := sleep(ctx, wait); err != nil {
+	through := context.WithoutCancel(ctx)
+	if err := sleep(through, wait); err != nil {
 		return Claim{}, l.fail("join", leases.Aborted, err)
 	}
-	if err := l.confirm(ctx, &mine); err != nil {
+	if err := l.confirm(through, &mine); err != nil {
 		return Claim{}, err
 	}
 	l.last, l.sure, l.held, l.used = mine, true, true, uint64(l.cfg.Host)
+	if err := ctx.Err(); err != nil {
+		return Claim{}, l.undo(through, at, err)
+	}
 	owner := leases.Owner{Host: l.cfg.Host, Generation: leases.Generation(mine.OwnerGeneration)}
 	return Claim{Owner: owner, At: at, Waited: wait}, nil
+}
+
+// undo frees a host id that is not wanted any more, unless the claim is so old that the write could come after
+// somebody else's.
+func (l *Lease) undo(ctx context.Context, at monotime.Instant, why error) error {
+	aborted := l.fail("join", leases.Aborted, why)
+	left := l.cfg.Times.RenewalFail() - l.cfg.Clock.Now().Sub(at)
+	if left <= 0 {
+		return aborted
+	}
+	ctx, cancel := context.WithTimeout(ctx, left)
+	defer cancel()
+	return errors.Join(aborted, l.Release(ctx))
 }
 
 // shortDelay is the wait after a claim of the record that was found. Both io_timeouts count: a rival that

@@ -208,12 +208,15 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// Waits end when the caller gives up, and leave nothing running.
+// Waits end when the caller gives up, and leave nothing running. Only a claim that is on disk is seen through,
+// which takes until 80 s here, and freed: no host id is left to time out.
 func TestAcquireAborted(t *testing.T) {
+	const claimed, confirmed = 76 * time.Second, 80 * time.Second
 	for _, after := range []time.Duration{0, time.Second, 40 * time.Second, 78 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			disk := formatted(small, 2)
 			put(disk, 1, held("them", 2))
+			before := onDisk(t, disk, small, 1)
 			dev := disk.Open("me")
 			defer dev.Close()
 			ctx, cancel := context.WithCancel(t.Context())
@@ -221,11 +224,40 @@ func TestAcquireAborted(t *testing.T) {
 			began := time.Now()
 			_, err := leaseOn(t, dev, 1, "me").Acquire(ctx)
 			wantKind(t, "aborted", err, leases.Aborted)
-			if took := time.Since(began); took != after {
-				t.Errorf("took %v, want %v", took, after)
+			want := after
+			if after > claimed {
+				want = confirmed
+			}
+			if took := time.Since(began); took != want {
+				t.Errorf("took %v, want %v", took, want)
+			}
+			switch now := onDisk(t, disk, small, 1); {
+			case after < claimed && now != before:
+				t.Errorf("the sector was written to: %+v", now)
+			case after > claimed && (now.Timestamp != 0 || now.OwnerGeneration != before.OwnerGeneration+1):
+				t.Errorf("the claim is left in the sector: %+v", now)
 			}
 		})
 	}
+}
+
+// A claim that was given up and lost meanwhile is not freed: the sector is somebody else's.
+func TestAbortedClaimThatIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := formatted(small, 2)
+		dev := disk.Open("me")
+		defer dev.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, func() {
+			put(disk, 1, held("them", 2))
+			cancel()
+		})
+		_, err := leaseOn(t, dev, 1, "me").Acquire(ctx)
+		wantKind(t, "lost", err, leases.HostIDBusy)
+		if now := onDisk(t, disk, small, 1); now.Timestamp == 0 || !now.ResourceName.Equal(leases.NameOf("them")) {
+			t.Errorf("the other host's record is now %+v", now)
+		}
+	})
 }
 
 // Each transfer of an acquire, in each case, fails, hangs, is torn or comes late: that is an error with a
