@@ -33,7 +33,7 @@ func (s *Server) openHidden(name leases.Name, path string) (device.Device, error
 	dev, err := s.open(path)
 	if err != nil {
 		s.log.Error().Err(err).Msg("open")
-		return nil, fail("open", name, leases.NoDevice, err)
+		return nil, fail("open", name, openKind(err), err)
 	}
 	return dev, nil
 }

@@ -3,6 +3,7 @@ package sanlockd
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 
 	"github.com/tenurelock/tenure/leases"
@@ -53,9 +54,9 @@ func (s *Server) join(sp *space) error {
 	sp.attempt = s.cfg.Clock.Now().Seconds()
 	s.mu.Unlock()
 	name, host := sp.wire.Name.String(), leases.HostID(sp.wire.HostID)
-	dev, err := s.open(sp.wire.Disk.Path)
+	dev, err := s.openWithin(sp.ctx, sp.wire.Disk.Path, sp.set.OneIO())
 	if err != nil {
-		return fail("add lockspace", sp.wire.Name, leases.NoDevice, err)
+		return fail("add lockspace", sp.wire.Name, openKind(err), err)
 	}
 	var link lockspace.Link
 	switch {
@@ -89,6 +90,30 @@ func (s *Server) join(sp *space) error {
 	sp.ls, sp.dev = ls, dev
 	sp.success = ls.Status().AcquireSuccess
 	return nil
+}
+
+// open opens a device; it takes at most an io_timeout.
+func (s *Server) open(path string) (device.Device, error) {
+	return s.openWithin(s.root, path, s.cfg.own().OneIO())
+}
+
+func (s *Server) openWithin(ctx context.Context, path string, limit time.Duration) (device.Device, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return s.patience.Open(ctx, path)
+}
+
+// openKind tells a device that is not there from one that does not answer.
+func openKind(err error) leases.Kind {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return leases.Aborted
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return leases.Timeout
+	case errors.Is(err, device.ErrStuck):
+		return leases.Stuck
+	}
+	return leases.NoDevice
 }
 
 // watch returns when the lockspace is lost or to be removed.

@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/tenurelock/tenure/leases"
+	"github.com/tenurelock/tenure/leases/device"
 )
 
 // Server is one daemon. Everything that several goroutines share lies behind one mutex, because what a client
@@ -19,7 +20,9 @@ type Server struct {
 
 	root context.Context // of all work; ends when the daemon ends
 	stop context.CancelFunc
-	busy sync.WaitGroup // every goroutine but those of killpath programs
+	busy sync.WaitGroup // every goroutine but those of killpath programs and of opens that hang
+
+	patience *device.Patience // opens devices
 
 	mu       sync.Mutex
 	clients  []*client // by slot, nil where free
@@ -41,6 +44,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, holdings: map[leaseKey]*holding{}, changed: make(chan struct{})}
+	s.patience = device.NewPatience(cfg.Opener.Open)
 	s.lastID.lease = 1
 	s.clients = make([]*client, firstSlot, 2*firstSlot)
 	s.root, s.stop = context.WithCancel(context.Background())

@@ -8,7 +8,6 @@ import (
 
 	"github.com/tenurelock/tenure/daemon/sanlockwire"
 	"github.com/tenurelock/tenure/leases"
-	"github.com/tenurelock/tenure/leases/device"
 	"github.com/tenurelock/tenure/leases/resource"
 )
 
@@ -346,5 +345,3 @@ func (s *Server) openDisks(r sanlockwire.Resource) ([]resource.Disk, error) {
 	}
 	return disks, nil
 }
-
-func (s *Server) open(path string) (device.Device, error) { return s.cfg.Opener.Open(path) }
