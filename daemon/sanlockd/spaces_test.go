@@ -100,11 +100,15 @@ func TestRemovalCanBeSeen(t *testing.T) {
 // TestRemoveWhileAdding undoes a join that is under way.
 func TestRemoveWhileAdding(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := startHost(t, newDisk(1), "a", nil)
+		disk := newDisk(1)
+		h := startHost(t, disk, "a", nil)
 		p := h.dial()
 		p.send(add, 0, 0, 0, spaceAs(1).Append(nil))
 		time.Sleep(time.Second)
 		check(t, "rem", h.onSpace(rem, 0, 0, spaceAs(1)), 0)
+		if l := deltaLease(disk, 1); l.Timestamp != 0 {
+			t.Errorf("the claim is left in the sector: %+v", l)
+		}
 		if r, _ := p.answer(); r.Result() != -1 {
 			t.Errorf("add that was undone: %d, want -1", r.Result())
 		}
