@@ -21,11 +21,12 @@ import (
 
 // Limits. What goes beyond is refused.
 const (
-	maxClients   = 8192    // connections at a time; stock serves 1022
-	maxSpaces    = 4096    // lockspaces, those being added and removed included
-	maxKills     = 100     // attempts to stop one client
-	maxDropLogs  = 16      // dropped headers that are logged, per connection
-	maxListReply = 1 << 20 // bytes of a GET_LOCKSPACES answer
+	maxClients      = 8192    // connections at a time; stock serves 1022
+	maxSpaces       = 4096    // lockspaces, those being added and removed included
+	maxKills        = 100     // attempts to stop one client
+	maxStatusAtOnce = 2       // answers to STATUS that are put together at a time
+	maxDropLogs     = 16      // dropped headers that are logged, per connection
+	maxListReply    = 1 << 20 // bytes of a GET_LOCKSPACES answer
 )
 
 // Opener opens the devices that leases lie on. device.Opener is one.

@@ -23,6 +23,7 @@ type Server struct {
 	busy sync.WaitGroup // every goroutine but those of killpath programs and of opens that hang
 
 	patience *device.Patience // opens devices
+	writing  chan struct{}    // has room for those who put a status together
 
 	mu       sync.Mutex
 	clients  []*client // by slot, nil where free
@@ -44,6 +45,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, holdings: map[leaseKey]*holding{}, changed: make(chan struct{})}
+	s.writing = make(chan struct{}, maxStatusAtOnce)
 	s.patience = device.NewPatience(cfg.Opener.Open)
 	s.lastID.lease = 1
 	s.clients = make([]*client, firstSlot, 2*firstSlot)

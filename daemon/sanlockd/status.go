@@ -7,6 +7,7 @@ import (
 	"github.com/tenurelock/tenure/daemon/helper"
 	"github.com/tenurelock/tenure/daemon/sanlockwire"
 	"github.com/tenurelock/tenure/leases"
+	"github.com/tenurelock/tenure/leases/monotime"
 )
 
 // resourceFlags are the internal flags of a lease that status shows.
@@ -16,28 +17,49 @@ const (
 	flagRestrictTerm = 0x10
 )
 
-// doStatus answers with state records until the end of the connection (spec sanlock-daemon 1.9).
+// doStatus answers with state records until the end of the connection (spec sanlock-daemon 1.9). What others
+// need s.mu for does not wait while thousands of clients are put into words.
 func (s *Server) doStatus(c *client, r request) {
 	s.debugCmd(r.Cmd, "cmd_status %d,%d", c.slot, c.fd)
-	p := r.Header.Reply(0, 0).Append(nil)
-	p = s.daemonRecord().Append(p)
+	s.send(c, s.statusText(r))
+}
+
+// statusText is the whole answer. Few are put together at a time: who floods the daemon with such requests
+// waits for itself, and not all others for the processor.
+func (s *Server) statusText(r request) []byte {
+	s.writing <- struct{}{}
+	defer func() { <-s.writing }()
+	var clients []clientView
+	var rest []byte
 	s.mu.Lock()
 	if r.Data != sanlockwire.StatusDaemon {
-		p = s.appendClients(p)
+		clients = s.clientViews()
 		if r.Data != sanlockwire.StatusClients {
 			for _, on := range []list{held, adding, removing} {
 				for _, sp := range s.listed(on) {
-					p = s.spaceRecord(sp).Append(p)
+					rest = s.spaceRecord(sp).Append(rest)
 				}
 			}
 			if r.Data != sanlockwire.StatusLockspaces {
-				p = s.appendResources(p)
+				rest = s.appendResources(rest)
 			}
 		}
 	}
 	s.mu.Unlock()
-	s.send(c, p)
+	p := make([]byte, 0, daemonRecordSize+len(clients)*clientRecordSize+len(rest))
+	p = r.Header.Reply(0, 0).Append(p)
+	p = s.daemonRecord().Append(p)
+	for _, v := range clients {
+		p = v.record().Append(p)
+	}
+	return append(p, rest...)
 }
+
+// What records take, so that an answer is seldom moved while it grows.
+const (
+	daemonRecordSize = 1024
+	clientRecordSize = 256
+)
 
 func (s *Server) daemonRecord() sanlockwire.State {
 	var w sanlockwire.Words
@@ -88,42 +110,52 @@ func (s *Server) helperStatus() helper.Status {
 // version is that of the sanlock whose behaviour this daemon has.
 const version = "3.8.5"
 
-// appendClients adds stock's helper and listener, then the connections by slot. s.mu is held.
-func (s *Server) appendClients(p []byte) []byte {
-	for slot, name := range []string{"helper", "listener"} {
-		absent := client{slot: slot, fd: -1, name: name}
-		absent.pid.Store(nobody)
-		if slot == 0 {
-			absent.fd = s.helperStatus().FD
-		}
-		p = absent.record().Append(p)
-	}
-	for _, c := range s.clients {
-		if c != nil {
-			p = c.record().Append(p)
-		}
-	}
-	return p
+// clientView is what status shows of a client.
+type clientView struct {
+	slot, fd, pid     int
+	name              string
+	flags, restricted uint32
+	active, last      uint32
+	dead, needFree    bool
+	killCount         int
+	killLast          monotime.Seconds
 }
 
-// record is the client's state record. Server.mu is held.
-func (c *client) record() sanlockwire.State {
+// clientViews returns stock's helper and listener, then the connections by slot. s.mu is held.
+func (s *Server) clientViews() []clientView {
+	all := make([]clientView, 0, len(s.clients))
+	all = append(all,
+		clientView{slot: 0, fd: s.helperStatus().FD, pid: nobody, name: "helper"},
+		clientView{slot: 1, fd: -1, pid: nobody, name: "listener"})
+	for _, c := range s.clients {
+		if c != nil {
+			all = append(all, clientView{
+				slot: c.slot, fd: c.fd, pid: int(c.pid.Load()), name: c.name, flags: c.flags,
+				restricted: c.restricted, active: c.active, last: c.last, dead: c.dead, needFree: c.needFree,
+				killCount: c.killCount, killLast: c.killLast,
+			})
+		}
+	}
+	return all
+}
+
+// record is the client's state record.
+func (c *clientView) record() sanlockwire.State {
 	var w sanlockwire.Words
-	pid := c.pid.Load()
 	w.Add("ci", "%d", c.slot)
 	w.Add("fd", "%d", c.fd)
-	w.Add("pid", "%d", pid)
+	w.Add("pid", "%d", c.pid)
 	w.Add("flags", "%x", c.flags)
 	w.Add("restricted", "%x", c.restricted)
-	w.Add("cmd_active", "%d", c.active)
-	w.Add("cmd_last", "%d", c.last)
+	w.Add("cmd_active", "%d", int(c.active))
+	w.Add("cmd_last", "%d", int(c.last))
 	w.Add("pid_dead", "%d", bit(c.dead))
 	w.Add("kill_count", "%d", c.killCount)
-	w.Add("kill_last", "%d", c.killLast)
+	w.Add("kill_last", "%d", int(c.killLast))
 	w.Add("suspend", "%d", bit(c.active != 0))
 	w.Add("need_free", "%d", bit(c.needFree))
 	return sanlockwire.State{
-		Type: sanlockwire.StateClient, Data32: uint32(pid), Name: leases.NameOf(c.name), Text: w.String(),
+		Type: sanlockwire.StateClient, Data32: uint32(c.pid), Name: leases.NameOf(c.name), Text: w.String(),
 	}
 }
 

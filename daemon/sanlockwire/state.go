@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/tenurelock/tenure/leases"
@@ -107,7 +108,15 @@ func (w *Words) Add(key, verb string, value any) {
 	if w.b.Len() > 0 {
 		w.b.WriteByte(' ')
 	}
-	fmt.Fprintf(&w.b, "%s="+verb, key, value)
+	w.b.WriteString(key)
+	w.b.WriteByte('=')
+	if n, ok := value.(int); ok && verb == "%d" {
+		// Nearly every value; a status has thousands of them, and who asks for it must not keep others waiting.
+		var digits [20]byte
+		w.b.Write(strconv.AppendInt(digits[:0], int64(n), 10))
+		return
+	}
+	fmt.Fprintf(&w.b, verb, value)
 }
 
 // String returns the words, separated by single spaces.
