@@ -72,13 +72,18 @@ func (n *node) String() string { return fmt.Sprintf("host %d (%s)", n.id, n.kind
 // Unprivileged: root in a container may not raise the limits that stock insists on otherwise.
 func start(t testing.TB, k kind, id uint64) *node {
 	t.Helper()
+	return startIn(t, t.TempDir(), k, id)
+}
+
+// startIn is start in a directory, which may be that of a daemon that was killed.
+func startIn(t testing.TB, dir string, k kind, id uint64) *node {
+	t.Helper()
 	need.Root(t)
-	dir := t.TempDir()
 	n := &node{
 		kind: k, id: id, runDir: filepath.Join(dir, "run"), log: filepath.Join(dir, "log"),
 		done: make(chan struct{}),
 	}
-	out, err := os.Create(n.log)
+	out, err := os.OpenFile(n.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}

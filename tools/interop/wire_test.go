@@ -27,6 +27,9 @@ const (
 	cmdRelease       = 8
 	cmdInquire       = 9
 	cmdRestrict      = 10
+	cmdStatus        = 5
+	cmdInqLockspace  = 16
+	cmdKillpath      = 17
 	cmdHostStatus    = 15
 	cmdReadOwners    = 24
 	cmdSetLVB        = 25
@@ -306,4 +309,28 @@ func hostStatus(runDir, space string) (map[uint64]string, error) {
 		}
 	})
 	return status, err
+}
+
+// status returns the answer to STATUS, all of it.
+func status(runDir string) (text []byte, err error) {
+	err = once(runDir, func(c *conn) error {
+		if err := c.send(cmdStatus, 0, 0, 0, 0, nil); err != nil {
+			return err
+		}
+		if _, err := c.receive(); err != nil {
+			return err
+		}
+		text, err = io.ReadAll(c.c)
+		return err
+	})
+	return text, err
+}
+
+// inqLockspace is 0 for a lockspace that is joined.
+func inqLockspace(runDir string, l lockspace) (rv int32, err error) {
+	err = once(runDir, func(c *conn) error {
+		rv, err = c.result(cmdInqLockspace, 0, 0, l.body())
+		return err
+	})
+	return rv, err
 }
