@@ -110,7 +110,7 @@ func (h *Helper) Close() error {
 	return err
 }
 
-// Signal sends a signal through the helper, or directly if that is not possible within a third of a second.
+// Signal sends a signal through the helper, or directly if it is not confirmed in 0.3 s.
 // A process that has ended needs none.
 func (h *Helper) Signal(p Process, sig syscall.Signal) {
 	instead := func(why error) {
@@ -137,30 +137,26 @@ func (h *Helper) Signal(p Process, sig syscall.Signal) {
 	}
 }
 
-// Run starts a program through the helper, or directly if that is not possible. It waits for nothing.
+// Run starts a program through the helper, or directly if that is not confirmed in a second. It waits for
+// nothing.
 func (h *Helper) Run(path string, args []string) {
-	h.order(message{kind: orderRun, words: append([]string{path}, args...)}, nil, func(why error) {
-		h.log.Error().Err(why).Msgf("helper cannot run %s, it is run directly", path)
-		c := Command(path, args)
-		if err := c.Start(); err != nil {
-			h.log.Error().Err(err).Msgf("run %s", path)
-			return
-		}
-		h.ended(path, c.Wait())
-	})
+	words := append([]string{path}, args...)
+	h.order(message{kind: orderRun, words: words}, nil, func(why error) { h.runDirectly(words, why) })
 }
 
-func (h *Helper) ended(path string, err error) {
-	if err != nil {
-		h.log.Error().Msgf("%s: %v", path, err)
+func (h *Helper) runDirectly(words []string, why error) {
+	h.log.Error().Err(why).Msgf("helper cannot run %s, it is run directly", words[0])
+	if err := Command(words[0], words[1:]).Run(); err != nil {
+		h.log.Error().Msgf("%s: %v", words[0], err)
 	}
 }
 
 var (
-	errNotHeld = errors.New("no descriptor of the process")
-	errSilent  = errors.New("it did not answer")
-	errDead    = errors.New("it has ended")
-	errBehind  = errors.New("it has too many orders that it has not confirmed")
+	errNotHeld   = errors.New("no descriptor of the process")
+	errSilent    = errors.New("it did not answer")
+	errUnstarted = errors.New("it could not start it")
+	errDead      = errors.New("it has ended")
+	errBehind    = errors.New("it has too many orders that it has not confirmed")
 )
 
 // order sends a message. If it is not confirmed in time, instead is called, in another goroutine.
@@ -179,7 +175,11 @@ func (h *Helper) order(m message, rights []byte, instead func(why error)) {
 		return
 	}
 	w := &waiting{instead: instead}
-	w.timer = time.AfterFunc(answerWait, func() { h.finish(m.seq, errSilent) })
+	patience := answerWait
+	if m.kind == orderRun {
+		patience = runWait
+	}
+	w.timer = time.AfterFunc(patience, func() { h.finish(m.seq, errSilent) })
 	h.waiting[m.seq] = w
 	h.mu.Unlock()
 	m.until = bootTime() + uint64(orderLasts)
@@ -250,6 +250,10 @@ func (h *Helper) hear(m message) {
 		}
 		// In a goroutine of its own: doing it ourselves must not hold up what others wait for.
 		go h.finish(m.seq, err)
+	case reportUnrun:
+		if len(m.words) > 0 {
+			go h.runDirectly(m.words, errUnstarted)
+		}
 	case reportEnded:
 		if m.code != 0 && len(m.words) > 0 {
 			h.log.Error().Msgf("%s: exit status %d", m.words[0], m.code)

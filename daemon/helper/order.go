@@ -17,7 +17,8 @@ const (
 	maxMessage  = 512                    // bytes of an order or a report
 	statusEvery = 30 * time.Second       // between two signs of life of the helper
 	orderLasts  = 200 * time.Millisecond // after this the helper refuses an order
-	answerWait  = 300 * time.Millisecond // after this the daemon does it itself
+	answerWait  = 300 * time.Millisecond // after this the daemon sends a signal itself
+	runWait     = time.Second            // and this for a program, which two should not start
 	maxWaiting  = 4096                   // orders that have not been confirmed
 	maxPrograms = 1024                   // programs that run at a time
 )
@@ -29,6 +30,7 @@ const (
 	reportStatus
 	reportDone  // an order was carried out, or not: code is the errno
 	reportEnded // a program has ended: code is its exit status
+	reportUnrun // a program whose order was confirmed could not be started; the words are the order's
 )
 
 var errMessage = errors.New("message of the helper that is none")

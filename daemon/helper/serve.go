@@ -131,23 +131,21 @@ func (s *server) obey(m message, target int) {
 			break
 		}
 		s.running.Add(1)
-		go s.run(m)
-		return // confirmed when it is started
+		go s.run(m) // one start may have to wait for others; the order is confirmed at once
 	default:
 		fault(unix.EINVAL)
 	}
 	s.report(done)
 }
 
-// run starts a program, waits for its end and tells of both.
+// run starts a program, waits for its end and tells of that.
 func (s *server) run(m message) {
 	defer s.running.Add(-1)
 	p := Command(m.words[0], m.words[1:])
 	if err := p.Start(); err != nil {
-		s.report(message{kind: reportDone, seq: m.seq, code: int32(unix.EIO)})
+		s.report(message{kind: reportUnrun, seq: m.seq, words: m.words})
 		return
 	}
-	s.report(message{kind: reportDone, seq: m.seq})
 	_ = p.Wait() // the exit status says it
 	s.report(message{
 		kind: reportEnded, seq: m.seq, code: int32(p.ProcessState.ExitCode()), words: m.words[:1],
