@@ -58,7 +58,7 @@ func begin(t *testing.T) (*Helper, *text) {
 		}
 		time.Sleep(10 * time.Millisecond) // for what h has let go of to end
 		if t.Failed() {
-			t.Log(l)
+			t.Logf("%.4000s", l)
 		}
 	})
 	eventually(t, "a sign of life", func() bool { return h.Status().Last > 0 })
@@ -233,7 +233,7 @@ func TestFull(t *testing.T) {
 	for range sent {
 		h.Signal(p, 0)
 	}
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("%d signals took %v", sent, took)
 	}
 	eventually(t, "signals sent directly", func() bool { return p.byUs() == sent })
