@@ -229,6 +229,32 @@ func cutOff(t *testing.T, w *twoSpaces, fail float64, hangs bool) {
 	check(t, "acquire again", w.registered().acquire(0, lease(1, 0)), 0)
 }
 
+// TestStorageThatReturns when the lockspace is lost already changes nothing: nobody is told that this host
+// lives on, and its holders are stopped as if the storage were gone.
+func TestStorageThatReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := inTwoSpaces(t, 2)
+		gate := faulty.NewGate()
+		w.dev.Add(faulty.On(faulty.Any, faulty.Stall(gate)))
+		w.until(16 + 5)
+		gate.Release()
+		w.until(16 + 39.5)
+		if got := w.on.count(fmt.Sprintf("9 to %d", w.a.who.number)); got != 0 {
+			t.Errorf("%d SIGKILL in the grace", got)
+		}
+		w.until(16 + 40.5)
+		if got := w.on.count(fmt.Sprintf("9 to %d", w.a.who.number)); got != 1 {
+			t.Errorf("%d SIGKILL after the grace, want one: the grace was extended", got)
+		}
+		if _, until, _ := w.wire["LS"].last(); until != w.renewed.Seconds()+16 {
+			t.Errorf("the watchdog was told to wait until %d", until)
+		}
+		w.a.Close()
+		time.Sleep(2 * time.Second)
+		check(t, "inq", w.onSpace(inq, 0, 0, w.ls), -2)
+	})
+}
+
 // answersAtOnce: no command that needs no storage of a lockspace waits for it.
 func (w *twoSpaces) answersAtOnce(t *testing.T) {
 	t.Helper()
