@@ -99,11 +99,12 @@ func sound(t *testing.T, disk *memdisk.Disk, p *party, ghostBefore []byte) {
 	}
 }
 
-// repair does the change again as another host, which must find the index sound and usable.
-func repair(t *testing.T, disk *memdisk.Disk, c change, ghostBefore []byte) {
+// repair does the change again as another host, which must find the index sound and usable. first is what it
+// thinks of the first host.
+func repair(t *testing.T, disk *memdisk.Disk, c change, first leases.Verdict, ghostBefore []byte) {
 	t.Helper()
 	p := newParty(t, disk, 2)
-	p.oracle[1] = leases.Dead
+	p.oracle[1] = first
 	sound(t, disk, p, ghostBefore)
 	err := p.on(func(x *Index) error { return c.run(t.Context(), x) })
 	if err != nil && (c.again == leases.Other || leases.KindOf(err) != c.again) {
@@ -173,7 +174,7 @@ func crashAt(t *testing.T, c change, ops []faulty.Op, n int, action faulty.Actio
 	if err := crash(t, p, c); err == nil {
 		t.Errorf("transfer %d, %+v, failed and nobody was told", n, ops[n])
 	}
-	repair(t, disk, c, before)
+	repair(t, disk, c, leases.Dead, before)
 }
 
 // crash runs a change as far as it goes.
@@ -251,7 +252,7 @@ func late(t *testing.T, c change, n int) (more, kept bool) {
 		t.Errorf("transfer %d: still reserved: %v", n, p.taken)
 	}
 	p.mu.Unlock()
-	repair(t, disk, c, before)
+	repair(t, disk, c, leases.Alive, before)
 	return more, kept
 }
 
