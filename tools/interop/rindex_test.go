@@ -546,3 +546,92 @@ func TestIndexCommandLines(t *testing.T) {
 		}
 	}
 }
+
+// TestIndexKilled kills a host of each kind while it creates resources, again and again. What it had been
+// told to be created is there, the host of the other kind goes on as soon as the killed one is back with a
+// new generation, and no offset has two users.
+func TestIndexKilled(t *testing.T) {
+	t.Parallel()
+	run := func(victim, survivor kind) func(t *testing.T) {
+		return func(t *testing.T) {
+			const rounds = 4
+			l := layouts[512]
+			d := indexDisk(t, l, false, 400)
+			a := &twin{node: start(t, survivor, 1), disk: d, index: indexAt * l.align}
+			a.join(t, d.path)
+			a.expect(t, indexAsk{cmd: cmdFormatRindex, sizes: 0x110, max: 390}, 0)
+			made := map[string]int64{}
+			for round := range rounds {
+				b := &twin{node: start(t, victim, 2), disk: d, index: a.index}
+				b.join(t, d.path)
+				createAll(t, a, 1, map[string]int64{})
+				a.expect(t, indexAsk{cmd: cmdDeleteResource, name: fmt.Sprintf("%s-0", a.kind)}, 0)
+				ended := make(chan map[string]int64)
+				go func() { ended <- createUntilKilled(b, round) }()
+				time.Sleep(time.Duration(50+rand.IntN(300)) * time.Millisecond)
+				b.kill(t)
+				for name, at := range <-ended {
+					made[name] = at
+				}
+			}
+			t.Logf("%d resources before %d kills", len(made), rounds)
+			soundIndex(t, a, made)
+		}
+	}
+	together(t, trial{"tenure", run(tenure, debian)}, trial{"debian", run(debian, tenure)})
+}
+
+// createUntilKilled creates resources until its daemon is gone.
+func createUntilKilled(w *twin, round int) map[string]int64 {
+	made := map[string]int64{}
+	for i := 0; ; i++ {
+		name := fmt.Sprintf("round%d-%d", round, i)
+		p, err := w.ask(indexAsk{cmd: cmdCreateResource, name: name})
+		if err != nil {
+			return made
+		}
+		if result(p) == 0 {
+			made[name] = entryOffset(p)
+		}
+	}
+}
+
+// soundIndex demands that the resources are where they were created, and that each entry names what lies
+// there.
+func soundIndex(t *testing.T, w *twin, made map[string]int64) {
+	t.Helper()
+	for name, at := range made {
+		if got := w.expect(t, indexAsk{cmd: cmdLookupRindex, name: name}, 0); got != at {
+			t.Errorf("%s is at %d, was created at %d", name, got, at)
+		}
+	}
+	area, err := w.read(w.index, int(w.align))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for n := range 390 {
+		e, err := ondisk.DecodeIndexEntry(area[w.sector+int64(n)*ondisk.IndexEntrySize:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := e.Name.String()
+		if e.IsFree() {
+			continue
+		}
+		if seen[name] {
+			t.Errorf("%s has two entries", name)
+		}
+		seen[name] = true
+		l, err := ondisk.DecodeLeader(w.sectorAt(t, w.index+(2+int64(n))*w.align, 0))
+		if err == nil {
+			err = l.CheckPaxos(l.SpaceName, e.Name, 0)
+		}
+		if err != nil {
+			t.Errorf("entry %d: %v", n, err)
+		}
+	}
+	if len(seen) < len(made) {
+		t.Errorf("%d entries, want at least %d", len(seen), len(made))
+	}
+}
