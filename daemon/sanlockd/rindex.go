@@ -135,8 +135,8 @@ func (s *Server) openIndex(path string) (device.Device, error) {
 	return dev, err
 }
 
-// onIndex opens an index for do, in its lockspace unless the request does without. What do has locked is given
-// back afterwards; where that fails it goes on in the background, and the lockspace stays busy.
+// onIndex opens an index for do, in its lockspace unless the request does without. What do has locked is
+// given back afterwards; where that fails it goes on in the background, and the lockspace stays busy.
 func (s *Server) onIndex(r request, x sanlockwire.Rindex, do func(op *indexOp) error) error {
 	dev, err := s.openIndex(x.Disk.Path)
 	if err != nil {

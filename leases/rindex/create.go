@@ -19,10 +19,10 @@ var contention = []leases.Kind{
 
 var errSameName = errors.New("the index has an entry of that name")
 
-// Create writes a new lease to the first free place and enters it into the index, in this order: after a crash
-// in between the place is free. numHosts 0 means as many as fit. It returns the resource's byte offset. Places
-// without an entry where somebody holds a lease, or where that cannot be told, are left alone. The index must
-// be locked.
+// Create writes a new lease to the first free place and enters it into the index, in this order: after a
+// crash in between the place is free. numHosts 0 means as many as fit. It returns the resource's byte offset.
+// Places without an entry where somebody holds a lease, or where that cannot be told, are left alone. The
+// index must be locked.
 //
 // Kind Exists: there is an entry of that name; NotFound: no entry is free; NoSpace: the device ends before.
 func (x *Index) Create(ctx context.Context, name leases.Name, numHosts uint64) (uint64, error) {
@@ -76,8 +76,8 @@ func (x *Index) fill(
 }
 
 // Delete frees the entry of a name and then clears its resource, in this order: after a crash in between the
-// place is free. The lease is acquired before, so that it is nobody's: the errors are those of an acquire that
-// does not wait. A lease of another lockspace is left where it is. The index must be locked.
+// place is free. The lease is acquired before, so that it is nobody's: the errors are those of an acquire
+// that does not wait. A lease of another lockspace is left where it is. The index must be locked.
 //
 // Kind NotFound: there is no entry of that name.
 func (x *Index) Delete(ctx context.Context, name leases.Name) error {

@@ -37,6 +37,23 @@ func worn(t *testing.T) *memdisk.Disk {
 	return disk
 }
 
+// size of the tests' disk in bytes.
+const size = testAt + (2+testEntries)*ondisk.MiB
+
+// image returns the bytes of a worn disk; making one takes long.
+func image(t *testing.T) (img []byte) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { img = worn(t).Bytes(0, size) })
+	return img
+}
+
+// copyOf returns a disk with the bytes.
+func copyOf(img []byte) *memdisk.Disk {
+	disk := memdisk.New(memdisk.Config{SectorSize: small.Sector, Size: size})
+	disk.Poke(0, img)
+	return disk
+}
+
 // change is something that a host does to the index, and what the next host is told who does it again.
 type change struct {
 	name  string
@@ -46,7 +63,7 @@ type change struct {
 
 var changes = []change{
 	{"create", func(ctx context.Context, x *Index) error {
-		_, err := x.Create(ctx, leases.NameOf("new"), 0)
+		_, err := x.Create(ctx, leases.NameOf("new"), testHosts)
 		return err
 	}, leases.Exists},
 	{"delete", func(ctx context.Context, x *Index) error {
@@ -63,15 +80,24 @@ var changes = []change{
 	{"rebuild", func(ctx context.Context, x *Index) error { return x.Rebuild(ctx) }, leases.Other},
 }
 
+// entryOn returns an entry as it lies on the disk.
+func entryOn(t *testing.T, disk *memdisk.Disk, n uint32) ondisk.IndexEntry {
+	t.Helper()
+	e, err := ondisk.DecodeIndexEntry(disk.Bytes(testAt+small.EntryOffset(n), ondisk.IndexEntrySize))
+	ok(t, "decode", err)
+	return e
+}
+
 // sound demands that nothing was lost and nothing is there twice.
-func sound(t *testing.T, disk *memdisk.Disk, p *party, ghostBefore []byte) {
+func sound(t *testing.T, disk *memdisk.Disk, ghostBefore []byte) {
 	t.Helper()
 	for n, name := range []string{"kept", "free"} {
-		if e, err := p.lookup(name, 0); err != nil || e.Offset != place(uint32(n)) {
-			t.Errorf("%s is at %d, %v", name, e.Offset, err)
+		if e := entryOn(t, disk, uint32(n)); e.Name.String() != name || e.Offset != place(uint32(n)) {
+			t.Errorf("%s is lost: %v", name, e)
 		}
 	}
-	if l, err := ondisk.DecodeLeader(disk.Bytes(int64(place(0)), 512)); err != nil || l.OwnerID != 3 || l.Timestamp == 0 {
+	l, err := ondisk.DecodeLeader(disk.Bytes(int64(place(0)), 512))
+	if err != nil || l.OwnerID != 3 || l.Timestamp == 0 {
 		t.Errorf("kept is not held any more: %+v", l)
 	}
 	if !sameButOurBlock(ghostBefore, disk.Bytes(int64(place(ghost)), ondisk.MiB)) {
@@ -79,8 +105,7 @@ func sound(t *testing.T, disk *memdisk.Disk, p *party, ghostBefore []byte) {
 	}
 	users := map[string]uint32{}
 	for n := range uint32(testEntries) {
-		e, err := p.lookup("", place(n))
-		ok(t, "lookup", err)
+		e := entryOn(t, disk, n)
 		name := e.Name.String()
 		if name == "" {
 			continue
@@ -105,15 +130,15 @@ func repair(t *testing.T, disk *memdisk.Disk, c change, first leases.Verdict, gh
 	t.Helper()
 	p := newParty(t, disk, 2)
 	p.oracle[1] = first
-	sound(t, disk, p, ghostBefore)
+	sound(t, disk, ghostBefore)
 	err := p.on(func(x *Index) error { return c.run(t.Context(), x) })
 	if err != nil && (c.again == leases.Other || leases.KindOf(err) != c.again) {
 		t.Errorf("a second try: %v", err)
 	}
-	sound(t, disk, p, ghostBefore)
+	sound(t, disk, ghostBefore)
 	last, err := p.create("last")
 	ok(t, "create", err)
-	sound(t, disk, p, ghostBefore)
+	sound(t, disk, ghostBefore)
 	if e, err := p.lookup("last", last); err != nil {
 		t.Errorf("the last one is at %v: %v", e, err)
 	}
@@ -123,18 +148,20 @@ var errBroken = errors.New("broken on purpose")
 
 // TestCrashes ends the host at each transfer of each change: before it, after it, and in the middle of it.
 func TestCrashes(t *testing.T) {
+	img := image(t)
 	for _, c := range changes {
-		ops := rehearse(t, c)
+		ops := rehearse(t, img, c)
 		if len(ops) < 10 {
 			t.Errorf("%s has only %d transfers: the test is broken", c.name, len(ops))
 		}
 		for way, action := range map[string]faulty.Action{
-			"before": faulty.Fail(errBroken), "after": faulty.FailAfterWriting(errBroken), "amid": faulty.Tear(1, errBroken),
+			"before": faulty.Fail(errBroken), "after": faulty.FailAfterWriting(errBroken),
+			"amid": faulty.Tear(1, errBroken),
 		} {
 			t.Run(c.name+" "+way, func(t *testing.T) {
 				for n, op := range ops {
 					if way != "amid" || op.Kind == faulty.Write && op.Len > small.Sector {
-						synctest.Test(t, func(t *testing.T) { crashAt(t, c, ops, n, action) })
+						synctest.Test(t, func(t *testing.T) { crashAt(t, img, c, ops, n, action) })
 					}
 				}
 			})
@@ -143,9 +170,9 @@ func TestCrashes(t *testing.T) {
 }
 
 // rehearse returns the transfers of a change.
-func rehearse(t *testing.T, c change) (ops []faulty.Op) {
+func rehearse(t *testing.T, img []byte, c change) (ops []faulty.Op) {
 	synctest.Test(t, func(t *testing.T) {
-		dev := faulty.Wrap(worn(t).Open("1"))
+		dev := faulty.Wrap(copyOf(img).Open("1"))
 		defer dev.Close()
 		ok(t, c.name, crash(t, &party{t: t, id: 1, dev: dev, oracle: oracle{}}, c))
 		ops = dev.Ops()
@@ -153,8 +180,8 @@ func rehearse(t *testing.T, c change) (ops []faulty.Op) {
 	return ops
 }
 
-func crashAt(t *testing.T, c change, ops []faulty.Op, n int, action faulty.Action) {
-	disk := worn(t)
+func crashAt(t *testing.T, img []byte, c change, ops []faulty.Op, n int, action faulty.Action) {
+	disk := copyOf(img)
 	before := disk.Bytes(int64(place(ghost)), ondisk.MiB)
 	writes := 0
 	for _, op := range ops[:n] {
@@ -193,13 +220,14 @@ func crash(t *testing.T, p *party, c change) error {
 // TestLateWrites lets each transfer of each change happen only long after its deadline, while the host lives
 // on. Until then the index stays locked for others; then it can be unlocked, and nothing is lost.
 func TestLateWrites(t *testing.T) {
+	img := image(t)
 	for _, c := range changes {
 		t.Run(c.name, func(t *testing.T) {
 			n, locked := 0, 0
 			for more := true; more; n++ {
 				synctest.Test(t, func(t *testing.T) {
 					var kept bool
-					if more, kept = late(t, c, n); kept {
+					if more, kept = late(t, img, c, n); kept {
 						locked++
 					}
 				})
@@ -211,8 +239,8 @@ func TestLateWrites(t *testing.T) {
 	}
 }
 
-func late(t *testing.T, c change, n int) (more, kept bool) {
-	disk := worn(t)
+func late(t *testing.T, img []byte, c change, n int) (more, kept bool) {
+	disk := copyOf(img)
 	before := disk.Bytes(int64(place(ghost)), ondisk.MiB)
 	gate := faulty.NewGate()
 	dev := faulty.Wrap(disk.Open("1"))
@@ -262,13 +290,14 @@ func TestAbandon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := newDisk(t)
 		gate := faulty.NewGate()
-		dev := faulty.Wrap(disk.Open("1"), faulty.On(faulty.Write, faulty.Stall(gate)).In(int64(place(0)), ondisk.MiB))
+		dev := faulty.Wrap(disk.Open("1"))
+		dev.Add(faulty.On(faulty.Write, faulty.Stall(gate)).In(int64(place(0)), ondisk.MiB))
 		defer dev.Close()
 		p := &party{t: t, id: 1, dev: dev, oracle: oracle{}}
 		x, err := Open(t.Context(), config(dev))
 		ok(t, "open", err)
 		ok(t, "lock", x.Lock(t.Context(), p.member()))
-		_, err = x.Create(t.Context(), leases.NameOf("new"), 0)
+		_, err = x.Create(t.Context(), leases.NameOf("new"), testHosts)
 		wantKind(t, "create", err, leases.Timeout)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()

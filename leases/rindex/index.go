@@ -40,7 +40,8 @@ type span struct{ off, n int64 }
 const maxOffset = 1 << 62
 
 // Format writes an empty index, and behind it the lease that guards it. maxResources 0 means 4096; it is cut
-// to what the sizes have room for. Kind Invalid: the sizes are no legal pair; NoSpace: the device ends before.
+// to what the sizes have room for. Kind Invalid: the sizes are no legal pair; NoSpace: the device ends
+// before.
 func Format(ctx context.Context, cfg Config, g ondisk.Geometry, maxResources uint32) error {
 	fail := func(k leases.Kind, err error) error {
 		return &leases.Error{Op: "format the resource index of", Space: cfg.Space.String(), Kind: k, Err: err}
@@ -85,7 +86,8 @@ func Open(ctx context.Context, cfg Config) (*Index, error) {
 	return x, nil
 }
 
-// exactly makes a check strict that takes an empty name for any: an empty name then matches an empty one only.
+// exactly makes a check strict that takes an empty name for any: an empty name then matches an empty one
+// only.
 func exactly(want, got leases.Name) leases.Name {
 	if want.IsEmpty() && !got.IsEmpty() {
 		want[0] = ^got[0] | 1

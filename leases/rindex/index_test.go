@@ -30,6 +30,7 @@ var (
 const (
 	testAt      = ondisk.MiB // of the index
 	testEntries = 6
+	testHosts   = 9 // few, so that a look at a lease is short
 )
 
 // oracle answers Probe from a table; a host that is not in it is alive.
@@ -115,7 +116,7 @@ func (p *party) on(do func(x *Index) error) error {
 func (p *party) create(name string) (at uint64, err error) {
 	p.t.Helper()
 	err = p.on(func(x *Index) error {
-		at, err = x.Create(p.t.Context(), leases.NameOf(name), 0)
+		at, err = x.Create(p.t.Context(), leases.NameOf(name), testHosts)
 		return err
 	})
 	return at, err
@@ -145,7 +146,8 @@ func (p *party) take(name string, at uint64, mode leases.Mode) (*resource.Lease,
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	g, err := l.Acquire(p.t.Context(), leases.Owner{Host: p.id, Generation: 1}, resource.Request{Mode: mode}, p.oracle)
+	self := leases.Owner{Host: p.id, Generation: 1}
+	g, err := l.Acquire(p.t.Context(), self, resource.Request{Mode: mode}, p.oracle)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -165,11 +167,13 @@ func place(n uint32) uint64 { return small.EntryResource(testAt, n) }
 // newDisk holds an index without resources.
 func newDisk(t *testing.T) *memdisk.Disk {
 	t.Helper()
-	disk := memdisk.New(memdisk.Config{SectorSize: 512, Size: testAt + (2+testEntries)*ondisk.MiB})
+	disk := memdisk.New(memdisk.Config{SectorSize: 512, Size: size})
 	p := newParty(t, disk, 9)
 	if err := Format(t.Context(), config(p.dev), small, testEntries); err != nil {
 		t.Fatal(err)
 	}
+	lease := ondisk.FormatResource(small, testSpace, leases.NameOf(ondisk.IndexLeaseName), testHosts)
+	disk.Poke(testAt+ondisk.MiB, lease)
 	return disk
 }
 
@@ -230,8 +234,8 @@ func TestCreateLookupDelete(t *testing.T) {
 	})
 }
 
-// TestOthersAreLeftAlone: what somebody may hold is neither deleted nor written over, whoever has it, and also
-// without an entry.
+// TestOthersAreLeftAlone: what somebody may hold is neither deleted nor written over, whoever has it, and
+// also without an entry.
 func TestOthersAreLeftAlone(t *testing.T) {
 	for name, c := range map[string]struct {
 		occupy  func(t *testing.T, p *party, disk *memdisk.Disk)
@@ -301,6 +305,28 @@ func damage(at int64) func(*testing.T, *party, *memdisk.Disk) {
 	}
 }
 
+// TestForeignLease: the lease of another lockspace loses its entry and nothing else, and its place is not
+// used.
+func TestForeignLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := newDisk(t)
+		p := newParty(t, disk, 1)
+		_, err := p.create("a")
+		ok(t, "create", err)
+		foreign := ondisk.FormatResource(small, leases.NameOf("OTHER"), leases.NameOf("a"), 0)
+		disk.Poke(int64(place(0)), foreign)
+		ok(t, "delete", p.remove("a"))
+		wantKind(t, "delete again", p.remove("a"), leases.NotFound)
+		at, err := p.create("b")
+		if err != nil || at != place(1) {
+			t.Errorf("created at %d, %v, want %d", at, err, place(1))
+		}
+		if !bytes.Equal(foreign, disk.Bytes(int64(place(0)), ondisk.MiB)) {
+			t.Error("the other lockspace's lease has changed")
+		}
+	})
+}
+
 func TestDeadOwnersAreSucceeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := newDisk(t)
@@ -358,7 +384,8 @@ func TestChecks(t *testing.T) {
 		wantKind(t, "behind the end", open(func(c *Config) { c.Offset = 1 << 40 }), leases.ShortTransfer)
 		wantKind(t, "absurd", open(func(c *Config) { c.Offset = 1 << 63 }), leases.Invalid)
 		c := config(p.dev)
-		wantKind(t, "format", Format(t.Context(), c, ondisk.Geometry{Sector: 512, Align: 8 * ondisk.MiB}, 0), leases.Invalid)
+		odd := ondisk.Geometry{Sector: 512, Align: 8 * ondisk.MiB}
+		wantKind(t, "format", Format(t.Context(), c, odd, 0), leases.Invalid)
 		c.Offset = testAt + (1+testEntries)*ondisk.MiB
 		wantKind(t, "format at the end", Format(t.Context(), c, small, 0), leases.NoSpace)
 		x, err := Open(t.Context(), config(p.dev))

@@ -47,8 +47,8 @@ func (x *Index) Lock(ctx context.Context, m Member) error {
 	return nil
 }
 
-// take acquires the exclusive lease of a name at an offset. The hold that it returns, also with an error, must
-// be given to drop; it is nil if nothing was done.
+// take acquires the exclusive lease of a name at an offset. The hold that it returns, also with an error,
+// must be given to drop; it is nil if nothing was done.
 func (x *Index) take(ctx context.Context, space, name leases.Name, at uint64) (*hold, error) {
 	m := x.member
 	free, err := m.Reserve(space, name)
@@ -58,7 +58,8 @@ func (x *Index) take(ctx context.Context, space, name leases.Name, at uint64) (*
 	h := &hold{free: free, at: int64(at)}
 	h.lease, err = resource.New(resource.Config{
 		Space: space, Name: name, Disks: []resource.Disk{{Device: x.cfg.Device, Offset: int64(at)}},
-		Geometry: x.sizes, Times: x.cfg.Times, Clock: m.Clock, Jitter: m.Jitter, AllowUnknownFlags: m.AllowUnknownFlags,
+		Geometry: x.sizes, Times: x.cfg.Times, Clock: m.Clock, Jitter: m.Jitter,
+		AllowUnknownFlags: m.AllowUnknownFlags,
 	})
 	if err != nil {
 		free()
@@ -150,7 +151,7 @@ func (x *Index) Abandon() []int64 {
 	for _, s := range x.dirty {
 		at = append(at, s.off)
 	}
-	for _, h := range append(x.taken[:len(x.taken):len(x.taken)], x.lock) {
+	for _, h := range append(slices.Clip(x.taken), x.lock) {
 		if h == nil {
 			continue
 		}

@@ -8,10 +8,10 @@ import (
 	"github.com/tenurelock/tenure/leases/ondisk"
 )
 
-// Rebuild makes the entries say what lies where the index can have resources: the leases of its lockspace that
-// verify. Stock lists everything with the right magic. Sectors that say so already are not written, and none
-// is before all places have been read, so that a fault loses nothing; one half-way through is repaired by the
-// next rebuild.
+// Rebuild makes the entries say what lies where the index can have resources: the leases of its lockspace
+// that verify. Stock lists everything with the right magic. Sectors that say so already are not written, and
+// none is before all places have been read, so that a fault loses nothing; one half-way through is repaired
+// by the next rebuild.
 func (x *Index) Rebuild(ctx context.Context) error {
 	all, err := x.load(ctx)
 	if err != nil {

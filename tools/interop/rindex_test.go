@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -48,8 +49,8 @@ type indexAsk struct {
 
 func (a indexAsk) String() string {
 	verb := map[uint32]string{
-		cmdFormatRindex: "format", cmdUpdateRindex: "update", cmdLookupRindex: "lookup", cmdCreateResource: "create",
-		cmdDeleteResource: "delete", cmdRebuildRindex: "rebuild",
+		cmdFormatRindex: "format", cmdUpdateRindex: "update", cmdLookupRindex: "lookup",
+		cmdCreateResource: "create", cmdDeleteResource: "delete", cmdRebuildRindex: "rebuild",
 	}[a.cmd]
 	return fmt.Sprintf("%s flags %#x %q:%d data %d %d sizes %#x max %d space %q path %q at %d",
 		verb, a.flags, a.name, a.offset, a.data, a.data2, a.sizes, a.max, a.space, a.path, a.at)
@@ -214,8 +215,8 @@ func sameAnswers(t *testing.T, both [2]*twin, asks []indexAsk) {
 	}
 }
 
-// sameDisks compares the devices of both, without what depends on the clock or is undefined. The leases of the
-// indexes at loose have been taken more often by ours.
+// sameDisks compares the devices of both, without what depends on the clock or is undefined. The leases of
+// indexes that lie at loose have been taken more often by ours.
 func sameDisks(t *testing.T, both [2]*twin, loose ...int64) {
 	t.Helper()
 	align := both[0].align
@@ -240,8 +241,8 @@ func sameDisks(t *testing.T, both [2]*twin, loose ...int64) {
 	}
 }
 
-// settled takes out of an area what is free: clocks, checksums over them, padding, and in the lease of an index
-// how it was given back.
+// settled takes out of an area what is free: clocks, checksums over them, padding, and in the lease of an
+// index how it was given back.
 func settled(area []byte, sector int, loose bool) []byte {
 	l, err := ondisk.DecodeLeader(area)
 	if err != nil {
@@ -277,37 +278,87 @@ func requestsAlone(x, align int64, sizes uint32) []indexAsk {
 	end := indexAreas * align
 	r := func(n int64) int64 { return x + n*align }
 	return []indexAsk{
-		{cmd: f, sizes: 0x10}, {cmd: f, sizes: 0x100}, {cmd: f, sizes: 0x120}, {cmd: f, sizes: sizes, path: "-"},
-		{cmd: f, sizes: 0x10, path: "-"}, {cmd: f, sizes: 0x10, path: "/nonexistent"}, {cmd: f, sizes: sizes, path: "/"},
-		{cmd: f, sizes: sizes, path: "/dev/null"}, {cmd: f, sizes: sizes, at: 100}, {cmd: f, sizes: sizes, at: end},
-		{cmd: f, sizes: sizes, space: "-"}, {cmd: l, flags: alone}, {cmd: l, flags: alone, space: "-"},
-		{cmd: f, sizes: sizes, max: 8, space: "XX"}, {cmd: f, sizes: sizes, max: 1 << 31}, {cmd: f, sizes: sizes, max: 1},
-		{cmd: l, flags: alone}, {cmd: u, flags: alone | rxAdd, name: "one", offset: r(2)}, {cmd: l, flags: alone},
-		{cmd: f, max: 8}, {cmd: u}, {cmd: l}, {cmd: cmdCreateResource}, {cmd: cmdDeleteResource}, {cmd: cmdRebuildRindex},
-		{cmd: l, at: x + align}, {cmd: l, path: "/"}, {cmd: u, path: "/"}, {cmd: cmdCreateResource, path: "/"}, {cmd: cmdRebuildRindex, path: "/"},
-		{cmd: l, flags: alone, path: "-"}, {cmd: l, flags: alone, path: "/nonexistent"},
-		{cmd: l, flags: alone, path: "/dev/null"}, {cmd: l, flags: alone, path: "/"}, {cmd: l, flags: alone, space: "XX"},
-		{cmd: l, flags: alone, at: 100}, {cmd: l, flags: alone, at: x + align}, {cmd: l, flags: alone, at: 512},
-		{cmd: l, flags: alone, at: end}, {cmd: cmdRebuildRindex, flags: alone, path: "-"},
-		{cmd: cmdRebuildRindex, flags: alone, space: "XX"}, {cmd: cmdRebuildRindex, flags: alone, at: x + align},
-		{cmd: u, flags: alone}, {cmd: u, flags: alone, at: x + align}, {cmd: u, flags: alone, space: "XX"},
-		{cmd: u, flags: alone | rxAdd}, {cmd: u, flags: alone | rxRemove}, {cmd: u, flags: alone | rxAdd, name: "u"},
-		{cmd: u, flags: alone | rxAdd, offset: r(3)}, {cmd: u, flags: alone | rxAdd, offset: r(3) + 512, name: "u"},
-		{cmd: u, flags: alone | rxAdd | rxRemove, offset: r(3)}, {cmd: u, flags: alone | rxAdd | rxRemove, name: "u"},
-		{cmd: u, flags: alone | rxAdd, path: "/nonexistent"}, {cmd: u, flags: alone, name: "u", offset: r(3)},
-		{cmd: u, flags: alone | rxAdd, name: "u", offset: r(3)}, {cmd: l, flags: alone, offset: r(3)},
-		{cmd: u, flags: alone | rxAdd | rxRemove, name: "u", offset: r(3)}, {cmd: l, flags: alone, offset: r(3)},
-		{cmd: u, flags: alone | rxAdd, name: "u", offset: r(3)}, {cmd: u, flags: alone | rxAdd, name: "v", offset: r(3)},
-		{cmd: l, flags: alone, offset: r(3)}, {cmd: u, flags: alone | rxAdd, name: "v", offset: r(4)},
-		{cmd: l, flags: alone, name: "v"}, {cmd: l, flags: alone, name: "v", offset: r(4)},
-		{cmd: l, flags: alone, name: "w", offset: r(4)}, {cmd: l, flags: alone, name: "w", offset: r(5)},
-		{cmd: l, flags: alone, name: "w"}, {cmd: l, flags: alone}, {cmd: l, flags: alone, offset: r(5)},
-		{cmd: l, flags: alone, name: "w", offset: r(4) + 512}, {cmd: u, flags: alone | rxRemove, name: "v"},
-		{cmd: u, flags: alone | rxRemove, name: "no", offset: r(3)}, {cmd: u, flags: alone | rxRemove, offset: r(3)},
-		{cmd: cmdCreateResource, flags: alone, name: "c"}, {cmd: cmdDeleteResource, flags: alone, name: "v"},
+		{cmd: f, sizes: 0x10},
+		{cmd: f, sizes: 0x100},
+		{cmd: f, sizes: 0x120},
+		{cmd: f, sizes: sizes, path: "-"},
+		{cmd: f, sizes: 0x10, path: "-"},
+		{cmd: f, sizes: 0x10, path: "/nonexistent"},
+		{cmd: f, sizes: sizes, path: "/"},
+		{cmd: f, sizes: sizes, path: "/dev/null"},
+		{cmd: f, sizes: sizes, at: 100},
+		{cmd: f, sizes: sizes, at: end},
+		{cmd: f, sizes: sizes, space: "-"},
+		{cmd: l, flags: alone},
+		{cmd: l, flags: alone, space: "-"},
+		{cmd: f, sizes: sizes, max: 8, space: "XX"},
+		{cmd: f, sizes: sizes, max: 1 << 31},
+		{cmd: f, sizes: sizes, max: 1},
+		{cmd: l, flags: alone},
+		{cmd: u, flags: alone | rxAdd, name: "one", offset: r(2)},
+		{cmd: l, flags: alone},
+		{cmd: f, max: 8},
+		{cmd: u},
+		{cmd: l},
+		{cmd: cmdCreateResource},
+		{cmd: cmdDeleteResource},
+		{cmd: cmdRebuildRindex},
+		{cmd: l, at: x + align},
+		{cmd: l, path: "/"},
+		{cmd: u, path: "/"},
+		{cmd: cmdCreateResource, path: "/"},
+		{cmd: cmdRebuildRindex, path: "/"},
+		{cmd: l, flags: alone, path: "-"},
+		{cmd: l, flags: alone, path: "/nonexistent"},
+		{cmd: l, flags: alone, path: "/dev/null"},
+		{cmd: l, flags: alone, path: "/"},
+		{cmd: l, flags: alone, space: "XX"},
+		{cmd: l, flags: alone, at: 100},
+		{cmd: l, flags: alone, at: x + align},
+		{cmd: l, flags: alone, at: 512},
+		{cmd: l, flags: alone, at: end},
+		{cmd: cmdRebuildRindex, flags: alone, path: "-"},
+		{cmd: cmdRebuildRindex, flags: alone, space: "XX"},
+		{cmd: cmdRebuildRindex, flags: alone, at: x + align},
+		{cmd: u, flags: alone},
+		{cmd: u, flags: alone, at: x + align},
+		{cmd: u, flags: alone, space: "XX"},
+		{cmd: u, flags: alone | rxAdd},
+		{cmd: u, flags: alone | rxRemove},
+		{cmd: u, flags: alone | rxAdd, name: "u"},
+		{cmd: u, flags: alone | rxAdd, offset: r(3)},
+		{cmd: u, flags: alone | rxAdd, offset: r(3) + 512, name: "u"},
+		{cmd: u, flags: alone | rxAdd | rxRemove, offset: r(3)},
+		{cmd: u, flags: alone | rxAdd | rxRemove, name: "u"},
+		{cmd: u, flags: alone | rxAdd, path: "/nonexistent"},
+		{cmd: u, flags: alone, name: "u", offset: r(3)},
+		{cmd: u, flags: alone | rxAdd, name: "u", offset: r(3)},
+		{cmd: l, flags: alone, offset: r(3)},
+		{cmd: u, flags: alone | rxAdd | rxRemove, name: "u", offset: r(3)},
+		{cmd: l, flags: alone, offset: r(3)},
+		{cmd: u, flags: alone | rxAdd, name: "u", offset: r(3)},
+		{cmd: u, flags: alone | rxAdd, name: "v", offset: r(3)},
+		{cmd: l, flags: alone, offset: r(3)},
+		{cmd: u, flags: alone | rxAdd, name: "v", offset: r(4)},
+		{cmd: l, flags: alone, name: "v"},
+		{cmd: l, flags: alone, name: "v", offset: r(4)},
+		{cmd: l, flags: alone, name: "w", offset: r(4)},
+		{cmd: l, flags: alone, name: "w", offset: r(5)},
+		{cmd: l, flags: alone, name: "w"},
+		{cmd: l, flags: alone},
+		{cmd: l, flags: alone, offset: r(5)},
+		{cmd: l, flags: alone, name: "w", offset: r(4) + 512},
+		{cmd: u, flags: alone | rxRemove, name: "v"},
+		{cmd: u, flags: alone | rxRemove, name: "no", offset: r(3)},
+		{cmd: u, flags: alone | rxRemove, offset: r(3)},
+		{cmd: cmdCreateResource, flags: alone, name: "c"},
+		{cmd: cmdDeleteResource, flags: alone, name: "v"},
 		{cmd: u, flags: alone | rxAdd, name: strings.Repeat("n", 48), offset: r(9)},
-		{cmd: l, flags: alone, name: strings.Repeat("n", 48)}, {cmd: l, flags: alone, name: strings.Repeat("n", 47)},
-		{cmd: cmdRebuildRindex, flags: alone}, {cmd: l, flags: alone, name: "v"}, {cmd: l, flags: alone},
+		{cmd: l, flags: alone, name: strings.Repeat("n", 48)},
+		{cmd: l, flags: alone, name: strings.Repeat("n", 47)},
+		{cmd: cmdRebuildRindex, flags: alone},
+		{cmd: l, flags: alone, name: "v"},
+		{cmd: l, flags: alone},
 	}
 }
 
@@ -328,11 +379,15 @@ func requestsJoined(x, y, align int64, sizes uint32) []indexAsk {
 		indexAsk{cmd: d, offset: r(5)}, indexAsk{cmd: d, name: "nope"}, indexAsk{cmd: d, name: "a"},
 		indexAsk{cmd: c, name: "e"}, indexAsk{cmd: c, name: strings.Repeat("n", 48)},
 		indexAsk{cmd: d, name: strings.Repeat("n", 48)}, indexAsk{cmd: l, name: "b"},
-		indexAsk{cmd: cmdRebuildRindex}, indexAsk{cmd: l, name: "b"}, indexAsk{cmd: l, flags: rxNoLockspace, name: "b"},
-		indexAsk{cmd: u, flags: rxNoLockspace | rxAdd, name: "nothing", offset: r(8)}, indexAsk{cmd: d, name: "nothing"},
-		indexAsk{cmd: cmdFormatRindex, sizes: sizes, max: 8, at: y, space: "XX"}, indexAsk{cmd: c, name: "a", at: y},
+		indexAsk{cmd: cmdRebuildRindex}, indexAsk{cmd: l, name: "b"},
+		indexAsk{cmd: l, flags: rxNoLockspace, name: "b"},
+		indexAsk{cmd: u, flags: rxNoLockspace | rxAdd, name: "nothing", offset: r(8)},
+		indexAsk{cmd: d, name: "nothing"},
+		indexAsk{cmd: cmdFormatRindex, sizes: sizes, max: 8, at: y, space: "XX"},
+		indexAsk{cmd: c, name: "a", at: y},
 		indexAsk{cmd: l, name: "a", at: y}, indexAsk{cmd: cmdRebuildRindex, at: y},
-		indexAsk{cmd: cmdRebuildRindex, at: y, flags: rxNoLockspace}, indexAsk{cmd: cmdFormatRindex, sizes: sizes, at: y})
+		indexAsk{cmd: cmdRebuildRindex, at: y, flags: rxNoLockspace},
+		indexAsk{cmd: cmdFormatRindex, sizes: sizes, at: y})
 	for _, name := range []string{"y1", "y2", "y3"} {
 		add(indexAsk{cmd: c, name: name, at: y})
 	}
@@ -348,8 +403,8 @@ func requestsJoined(x, y, align int64, sizes uint32) []indexAsk {
 	return all
 }
 
-// TestIndexTwins gives the same requests to both daemons, which must give the same answers, byte for byte, and
-// leave the same bytes on their devices.
+// TestIndexTwins gives the same requests to both daemons, which must give the same answers, byte for byte,
+// and leave the same bytes on their devices.
 func TestIndexTwins(t *testing.T) {
 	t.Parallel()
 	sizes := map[int64]uint32{512: 0x110, 4096: 0x280}
@@ -370,8 +425,8 @@ func TestIndexTwins(t *testing.T) {
 	together(t, trial{"512", run(512, false)}, trial{"4096", run(4096, false)}, trial{"file", run(512, true)})
 }
 
-// TestIndexTogether lets a host of each kind create resources in one index at the same time. None may be lost,
-// and no offset be used twice.
+// TestIndexTogether lets a host of each kind create resources in one index at the same time. None may be
+// lost, and no offset be used twice.
 func TestIndexTogether(t *testing.T) {
 	t.Parallel()
 	const each = 50
@@ -475,6 +530,15 @@ func TestIndexSafer(t *testing.T) {
 			}
 		}
 	}
+	busy := holds(stock, ondisk.IndexLeaseName, r(1))
+	for _, a := range []indexAsk{
+		create("d"), remove("c"),
+		{cmd: cmdRebuildRindex},
+		{cmd: cmdUpdateRindex, flags: rxAdd, name: "d", offset: r(5)},
+	} {
+		own.expect(t, a, resultHeld)
+	}
+	busy()
 	free := holds(stock, "a", r(2))
 	own.expect(t, remove("a"), resultHeld)
 	own.expect(t, indexAsk{cmd: cmdLookupRindex, name: "a"}, 0)
@@ -537,7 +601,8 @@ func TestIndexCommandLines(t *testing.T) {
 			outs[i] = all.String()
 		}
 	}
-	together(t, trial{"debian beside debian", run(0, debian, true)}, trial{"ours beside debian", run(1, debian, false)},
+	together(t,
+		trial{"debian beside debian", run(0, debian, true)}, trial{"ours beside debian", run(1, debian, false)},
 		trial{"debian beside ours", run(2, tenure, true)}, trial{"ours beside ours", run(3, tenure, false)})
 	t.Logf("\n%s", outs[0])
 	for _, out := range outs[1:] {
@@ -570,9 +635,7 @@ func TestIndexKilled(t *testing.T) {
 				go func() { ended <- createUntilKilled(b, round) }()
 				time.Sleep(time.Duration(50+rand.IntN(300)) * time.Millisecond)
 				b.kill(t)
-				for name, at := range <-ended {
-					made[name] = at
-				}
+				maps.Copy(made, <-ended)
 			}
 			t.Logf("%d resources before %d kills", len(made), rounds)
 			soundIndex(t, a, made)
