@@ -185,6 +185,21 @@ func TestDeadHelper(t *testing.T) {
 	eventually(t, "program", func() bool { _, err := os.Stat(file); return err == nil })
 }
 
+// TestUndoneOrders: what a helper has not done when it dies is done without it.
+func TestUndoneOrders(t *testing.T) {
+	h, _ := begin(t)
+	pid := h.Status().PID
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	p, ended := sleeper(t)
+	h.Signal(p, syscall.SIGTERM)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	want(t, ended, syscall.SIGTERM)
+}
+
 // TestStoppedHelper: what it does not confirm is done without it, and when it goes on it does nothing twice.
 func TestStoppedHelper(t *testing.T) {
 	h, l := begin(t)

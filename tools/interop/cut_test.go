@@ -25,10 +25,16 @@ type cut struct {
 	kind kind
 	io   uint32
 	how  storage
+	// deserted: the helper process is killed before.
+	deserted bool
 }
 
 func (c cut) String() string {
-	return fmt.Sprintf("%s, io_timeout %d, %s", c.kind, c.io, [...]string{fails: "fails", hangs: "hangs"}[c.how])
+	text := fmt.Sprintf("%s, io_timeout %d, %s", c.kind, c.io, [...]string{fails: "fails", hangs: "hangs"}[c.how])
+	if c.deserted {
+		text += ", no helper"
+	}
+	return text
 }
 
 // TestCut takes the storage of one of two lockspaces away, in the midst of their renewals. The holders are
@@ -39,11 +45,12 @@ func TestCut(t *testing.T) {
 		t.Skip("takes 2 minutes")
 	}
 	t.Parallel()
-	var trials []trial
+	lonely := cut{tenure, 2, hangs, true} // stock signals nobody then
+	trials := []trial{{lonely.String(), lonely.run}}
 	for _, kind := range []kind{tenure, debian} {
 		for _, io := range []uint32{2, 5} {
 			for _, how := range []storage{fails, hangs} {
-				c := cut{kind, io, how}
+				c := cut{kind, io, how, false}
 				trials = append(trials, trial{c.String(), c.run})
 			}
 		}
@@ -66,6 +73,7 @@ func (c cut) run(t *testing.T) {
 	b := holderOf(t, n, bad.leaseOf("LS", 2), func(e *errand) { e.Killpath = script })
 	other := holderOf(t, n, good.leaseOf("LT", 1), nil)
 	asking := n.every(askPause)
+	c.desert(t, n)
 	time.Sleep(time.Duration(c.io) * 2500 * time.Millisecond)
 
 	bad.become(c.how)
@@ -95,6 +103,29 @@ func (c cut) run(t *testing.T) {
 	for _, l := range []lockspace{lost, kept} {
 		if rv, err := remLockspace(n.runDir, l); err != nil || rv != 0 {
 			t.Errorf("%s: rem_lockspace: %d, %v", n, rv, err)
+		}
+	}
+}
+
+// desert kills the helper, of which status knows the pid.
+func (c cut) desert(t *testing.T, n *node) {
+	t.Helper()
+	text, err := status(n.runDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "helper_pid=")
+	pid, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	comm := strings.TrimSpace(readFile(t, fmt.Sprintf("/proc/%d/comm", pid)))
+	if comm != "sanlock-helper" {
+		t.Fatalf("%s: helper %d is called %q", n, pid, comm)
+	}
+	if c.deserted {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -241,5 +272,41 @@ func (l *latencies) judge(t *testing.T, k kind) {
 		slices.Max(l.took))
 	if k == tenure && p99 >= askLimit {
 		t.Errorf("p99 of status is %v, want less than %v", p99, askLimit)
+	}
+}
+
+// TestOpenHangs: a file server that has gone hangs the open of a lockspace, of which the kernel knows no
+// deadline. The joiner is told so after an io_timeout, and nobody else waits.
+func TestOpenHangs(t *testing.T) {
+	t.Parallel()
+	dead, good := newFrailDisk(t, "LS", 1), newFrailDisk(t, "LT", 1)
+	n := start(t, tenure, 1)
+	defer dead.abort(t)
+	dead.hangOpens()
+	asking := n.every(askPause)
+	begin := time.Now()
+	rv, err := addLockspace(n.runDir, lockspace{"LS", 1, dead.path, 0}, ioTimeout)
+	if took := time.Since(begin).Seconds(); err != nil || rv != resultIOTimeout || math.Abs(took-ioTimeout) > 1 {
+		t.Errorf("%s: add_lockspace: %d, %v, after %.1f s; want %d after %d s", n, rv, err, took, resultIOTimeout, ioTimeout)
+	}
+	other := lockspace{"LT", 1, good.path, 0}
+	if rv, err := addLockspace(n.runDir, other, ioTimeout); err != nil || rv != 0 {
+		t.Errorf("%s: add_lockspace of another one: %d, %v", n, rv, err)
+	}
+	holderOf(t, n, good.leaseOf("LT", 1), nil)
+	close(asking.stop)
+	asking.done.Wait()
+	if longest := slices.Max(asking.took); longest > time.Second || len(asking.errs) > 0 {
+		t.Errorf("%s: status took up to %v, %v", n, longest, asking.errs)
+	}
+	dead.become(works)
+	back := lockspace{"LS", 1, dead.path, 0}
+	if rv, err := addLockspace(n.runDir, back, ioTimeout); err != nil || rv != 0 {
+		t.Errorf("%s: add_lockspace when the server is back: %d, %v", n, rv, err)
+	}
+	for _, l := range []lockspace{back, other} {
+		if rv, err := remLockspace(n.runDir, l); err != nil || rv != 0 {
+			t.Errorf("%s: rem_lockspace: %d, %v", n, rv, err)
+		}
 	}
 }

@@ -52,6 +52,7 @@ const (
 	resultLostRace   = -244
 	resultOther      = -245
 	resultOwnedRetry = -247
+	resultIOTimeout  = -202
 )
 
 // lease is a resource on one device.
