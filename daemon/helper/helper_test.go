@@ -264,8 +264,8 @@ func TestPrograms(t *testing.T) {
 	for range 20 {
 		h.Run("sleep", []string{"8"})
 	}
-	h.Run("/bin/sh", []string{"-c", `printf '%s|' "$0" "$@" >` + dir + `/tmp; mv ` + dir + `/tmp ` + dir + `/args; exit 3`,
-		"a b", `c\`, "", "d"})
+	show := fmt.Sprintf(`cd %s; printf '%%s|' "$0" "$@" >tmp; mv tmp args; exit 3`, dir)
+	h.Run("/bin/sh", []string{"-c", show, "a b", `c\`, "", "d"})
 	h.Run("/no/such/program", nil)
 	began := time.Now()
 	eventually(t, "program", func() bool { _, err := os.Stat(dir + "/args"); return err == nil })

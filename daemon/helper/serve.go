@@ -113,8 +113,7 @@ func (s *server) obey(m message, target int) {
 	done := message{kind: reportDone, seq: m.seq}
 	fault := func(err error) {
 		done.code = int32(unix.EIO)
-		var errno unix.Errno
-		if errors.As(err, &errno) {
+		if errno, ok := errors.AsType[unix.Errno](err); ok {
 			done.code = int32(errno)
 		}
 	}

@@ -282,7 +282,10 @@ func TestUsedKeepsALostLockspace(t *testing.T) {
 		keptForever bool
 	}{
 		{"used", sanlockwire.ConfigUsed, sanlockwire.ConfigUnused, false, "used external blocking", true},
-		{"used by orphans", sanlockwire.ConfigUsedByOrphans, sanlockwire.ConfigUnusedByOrphans, true, "used by orphan", true},
+		{
+			"used by orphans", sanlockwire.ConfigUsedByOrphans, sanlockwire.ConfigUnusedByOrphans,
+			true, "used by orphan", true,
+		},
 		{"no orphan", sanlockwire.ConfigUsedByOrphans, sanlockwire.ConfigUnusedByOrphans, false, "", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

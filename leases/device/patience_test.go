@@ -32,29 +32,29 @@ func TestPatience(t *testing.T) {
 			}
 			return unopened{closed: &closed}, nil
 		})
-		within := func(path string) (Device, error, time.Duration) {
+		within := func(path string) (Device, time.Duration, error) {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			began := time.Now()
 			d, err := p.Open(ctx, path)
-			return d, err, time.Since(began)
+			return d, time.Since(began), err
 		}
-		if d, err, took := within("works"); d == nil || err != nil || took != 0 {
+		if d, took, err := within("works"); d == nil || err != nil || took != 0 {
 			t.Errorf("%v, %v after %v", d, err, took)
 		}
-		if _, err, _ := within("fails"); !errors.Is(err, os.ErrNotExist) {
+		if _, _, err := within("fails"); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("an open that fails: %v", err)
 		}
 		for i := range maxLateOpens {
-			_, err, took := within("hangs")
+			_, took, err := within("hangs")
 			if !errors.Is(err, os.ErrDeadlineExceeded) || took != 10*time.Second || p.Late() != i+1 {
 				t.Errorf("an open that hangs: %v after %v, %d late", err, took, p.Late())
 			}
 		}
-		if _, err, took := within("hangs"); !errors.Is(err, ErrStuck) || took != 0 {
+		if _, took, err := within("hangs"); !errors.Is(err, ErrStuck) || took != 0 {
 			t.Errorf("one more than may hang: %v after %v", err, took)
 		}
-		if _, err, _ := within("works"); err != nil {
+		if _, _, err := within("works"); err != nil {
 			t.Errorf("another path: %v", err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -67,7 +67,7 @@ func TestPatience(t *testing.T) {
 		if p.Late() != 0 || closed < maxLateOpens {
 			t.Errorf("%d are late, %d were closed", p.Late(), closed)
 		}
-		if _, err, _ := within("hangs"); err != nil {
+		if _, _, err := within("hangs"); err != nil {
 			t.Errorf("storage that is back: %v", err)
 		}
 	})

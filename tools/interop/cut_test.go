@@ -177,7 +177,7 @@ func readTimes(t *testing.T, file string) []float64 {
 	t.Helper()
 	var all []float64
 	text, _ := os.ReadFile(file) // none if the program never ran
-	for _, word := range strings.Fields(string(text)) {
+	for word := range strings.FieldsSeq(string(text)) {
 		s, err := strconv.ParseFloat(word, 64)
 		if err != nil {
 			t.Fatal(err)
@@ -287,7 +287,8 @@ func TestOpenHangs(t *testing.T) {
 	begin := time.Now()
 	rv, err := addLockspace(n.runDir, lockspace{"LS", 1, dead.path, 0}, ioTimeout)
 	if took := time.Since(begin).Seconds(); err != nil || rv != resultIOTimeout || math.Abs(took-ioTimeout) > 1 {
-		t.Errorf("%s: add_lockspace: %d, %v, after %.1f s; want %d after %d s", n, rv, err, took, resultIOTimeout, ioTimeout)
+		t.Errorf("%s: add_lockspace: %d, %v, after %.1f s; want %d after %d s",
+			n, rv, err, took, resultIOTimeout, ioTimeout)
 	}
 	other := lockspace{"LT", 1, good.path, 0}
 	if rv, err := addLockspace(n.runDir, other, ioTimeout); err != nil || rv != 0 {
