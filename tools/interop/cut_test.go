@@ -69,6 +69,8 @@ func (c cut) run(t *testing.T) {
 		}
 	}
 	script, ran := killpathScript(t)
+	// The first to be told is one whose program lies on the storage that goes.
+	first := holderOf(t, n, bad.leaseOf("LS", 3), func(e *errand) { e.Killpath = bad.path })
 	a := holderOf(t, n, bad.leaseOf("LS", 1), nil)
 	b := holderOf(t, n, bad.leaseOf("LS", 2), func(e *errand) { e.Killpath = script })
 	other := holderOf(t, n, good.leaseOf("LT", 1), nil)
@@ -80,7 +82,7 @@ func (c cut) run(t *testing.T) {
 	at := float64(bad.stamp(1))
 	renewals := watchRenewals(good)
 	limit := time.After(time.Duration(8*c.io+killGrace+20) * time.Second)
-	for _, h := range []*victim{a, b} {
+	for _, h := range []*victim{first, a, b} {
 		select {
 		case <-h.done:
 		case <-limit:
