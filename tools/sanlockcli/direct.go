@@ -194,13 +194,11 @@ func (d *direct) read(ctx context.Context, dev device.Device, off uint64, n int)
 	return dev.Read(ctx, int64(off), n)
 }
 
-func (d *direct) write(
-	ctx context.Context, dev device.Device, off uint64, p []byte, limit time.Duration,
-) error {
+func (d *direct) write(ctx context.Context, dev device.Device, off uint64, p []byte) error {
 	if off > 1<<62 {
 		return errInvalid
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, d.oneIO())
 	defer cancel()
 	b := device.NewBuffer(len(p))
 	copy(b.Bytes(), p)

@@ -118,5 +118,5 @@ func (d *direct) changeOwn(ctx context.Context, change func(l *ondisk.Leader) (b
 	}
 	sector := make([]byte, g.Sector)
 	l.Encode(sector)
-	return d.write(ctx, dev, at, sector, d.oneIO())
+	return d.write(ctx, dev, at, sector)
 }

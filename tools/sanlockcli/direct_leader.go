@@ -185,5 +185,5 @@ func (d *direct) putLeader(ctx context.Context, l *ondisk.Leader) error {
 	sector := make([]byte, l.SectorSize)
 	l.Reserved = [56]byte{}
 	l.Encode(sector)
-	return d.write(ctx, dev, at, sector, d.oneIO())
+	return d.write(ctx, dev, at, sector)
 }
