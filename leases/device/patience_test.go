@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,17 +13,18 @@ import (
 // unopened counts how often it was closed.
 type unopened struct {
 	Device
-	closed *int
+	closed *atomic.Int64
 }
 
 func (u unopened) Close() error {
-	*u.closed++
+	u.closed.Add(1)
 	return nil
 }
 
 func TestPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hang, closed := make(chan struct{}), 0
+		hang := make(chan struct{})
+		var closed atomic.Int64
 		p := NewPatience(func(path string) (Device, error) {
 			switch path {
 			case "hangs":
@@ -64,8 +66,8 @@ func TestPatience(t *testing.T) {
 		}
 		close(hang)
 		synctest.Wait()
-		if p.Late() != 0 || closed < maxLateOpens {
-			t.Errorf("%d are late, %d were closed", p.Late(), closed)
+		if p.Late() != 0 || closed.Load() < maxLateOpens {
+			t.Errorf("%d are late, %d were closed", p.Late(), closed.Load())
 		}
 		if _, _, err := within("hangs"); err != nil {
 			t.Errorf("storage that is back: %v", err)
