@@ -44,6 +44,10 @@ type client struct {
 	killCount  int
 	killLast   monotime.Seconds
 	suspended  bool // a request of it is being worked on
+
+	// listens is what the connection has become by REG_EVENT. Only the goroutine that works on requests sets and
+	// uses it.
+	listens *listener
 }
 
 // The client flags that status shows.
@@ -191,7 +195,9 @@ func (s *Server) died(c *client) {
 
 // release frees the connection's slot when its goroutines have ended.
 func (s *Server) release(c *client) {
-	c.conn.Close()
+	if c.listens == nil {
+		c.conn.Close()
+	}
 	s.mu.Lock()
 	c.needFree = true
 	s.mu.Unlock()

@@ -48,6 +48,11 @@ var handlers = map[uint32]handler{
 	sanlockwire.CmdReadResource:       {do: (*Server).doReadResource},
 	sanlockwire.CmdReadResourceOwners: {do: (*Server).doReadResourceOwners},
 	sanlockwire.CmdRequest:            {do: (*Server).doRequest},
+	sanlockwire.CmdExamineLockspace:   {do: (*Server).doExamineLockspace},
+	sanlockwire.CmdExamineResource:    {do: (*Server).doExamineResource},
+	sanlockwire.CmdRegEvent:           {do: (*Server).doRegEvent},
+	sanlockwire.CmdEndEvent:           {do: (*Server).doEndEvent, closes: true},
+	sanlockwire.CmdSetEvent:           {do: (*Server).doSetEvent},
 	sanlockwire.CmdFormatRindex:       {do: (*Server).doIndex},
 	sanlockwire.CmdUpdateRindex:       {do: (*Server).doIndex},
 	sanlockwire.CmdLookupRindex:       {do: (*Server).doIndex},
@@ -81,7 +86,7 @@ func (s *Server) command(c *client, r request) bool {
 	if h.closes && registered {
 		s.log.Error().Msgf("client_free ci %d live pid %d", c.slot, c.pid.Load())
 	}
-	return !h.closes || registered
+	return (!h.closes || registered) && c.listens == nil
 }
 
 // transientName is what status calls a connection that is not registered.

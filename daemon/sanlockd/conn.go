@@ -50,7 +50,7 @@ func (s *Server) serve(c *client) {
 	})
 	for r := range v.requests {
 		if !s.work(v, r) {
-			c.conn.Close()
+			s.stopReading(c)
 			c.gone()
 			break
 		}
@@ -61,6 +61,17 @@ func (s *Server) serve(c *client) {
 		continue
 	}
 	reader.Wait()
+	if c.listens != nil {
+		s.release(c)
+		s.serveListener(c.listens, v.in)
+	}
+}
+
+// stopReading ends the wait for more requests.
+func (s *Server) stopReading(c *client) {
+	if c.listens == nil || c.listens.hushed() != nil {
+		c.conn.Close()
+	}
 }
 
 // work carries out one request and reports whether the connection goes on.

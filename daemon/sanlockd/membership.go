@@ -11,6 +11,7 @@ import (
 	"github.com/tenurelock/tenure/leases/ondisk"
 	"github.com/tenurelock/tenure/leases/resource"
 	"github.com/tenurelock/tenure/lockspace"
+	"github.com/tenurelock/tenure/lockspace/hosts"
 )
 
 // drainEvery bounds one wait for writes in flight before it is logged that they are waited for.
@@ -75,6 +76,7 @@ func (s *Server) join(sp *space) error {
 		IO: sp.set.IO, Fire: sp.set.Fire, BitmapHold: uint32(s.cfg.BitmapSeconds),
 		ReadExtend: s.cfg.RenewalReadExtend, History: s.cfg.RenewalHistory, Clock: *s.cfg.Clock, Link: link,
 		Log: sp.log, AllowUnknownFlags: s.cfg.AllowUnknownFlags,
+		Notice: func(n hosts.Notice) { s.notice(sp, n) },
 	})
 	if err != nil {
 		dev.Close()
@@ -182,6 +184,9 @@ func (s *Server) purge(sp *space) {
 func (s *Server) closeSpace(sp *space) {
 	if sp.dev != nil {
 		sp.dev.Close()
+	}
+	for _, l := range sp.listeners {
+		l.close()
 	}
 	closeDisks(sp.wreckage)
 	sp.dev, sp.wreckage = nil, nil

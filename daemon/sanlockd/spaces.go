@@ -46,6 +46,9 @@ type space struct {
 	killing bool
 	corrupt int32 // result of the renewal that found the delta lease not ours
 
+	listeners []*listener
+	examining bool // a goroutine looks for requests
+
 	used, usedByOrphans bool
 	indexing            bool            // a request about a resource index of it is at work
 	ops                 int             // operations on leases of it that have not ended

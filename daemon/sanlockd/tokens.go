@@ -43,6 +43,7 @@ type holding struct {
 	grant      *resource.Grant
 	memory     resource.Memory // of how it was left last time
 	busy       bool            // an operation is at work on it
+	examine    bool            // it is to be looked at for a request
 	tokens     []*token
 	lastPID    int32 // of the token that went last
 }
@@ -54,6 +55,7 @@ type token struct {
 	h        *holding
 	flags    uint32 // of the resource in the request
 	restrict uint32 // of the client when it acquired
+	kill     sanlockwire.Killpath
 	lver     uint64 // 0 while it was never acquired exclusively
 	adopted  bool   // the lease was an orphan
 }
@@ -124,7 +126,7 @@ func (s *Server) forget(h *holding) {
 // newToken gives c a hold that it does not see yet. s.mu is held.
 func (s *Server) newToken(c *client, h *holding, r sanlockwire.Resource) *token {
 	s.lastID.token++
-	t := &token{id: s.lastID.token, c: c, h: h, flags: r.Flags, restrict: c.restricted}
+	t := &token{id: s.lastID.token, c: c, h: h, flags: r.Flags, restrict: c.restricted, kill: c.kill}
 	h.tokens = append(h.tokens, t)
 	return t
 }
