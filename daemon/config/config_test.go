@@ -89,7 +89,7 @@ func TestRead(t *testing.T) {
 		{"unknown", "no_such = 3\n=4\n", func(*Config) {}},
 		{
 			"a huge number", "sh_retries = 99999999999999999999\n",
-			func(c *Config) { c.SharedRetries = 1<<31 - 1 },
+			func(c *Config) { c.SharedRetries = -1 },
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -139,8 +139,8 @@ func (c *Config) maxSectors(word string, kb int) {
 	}
 }
 
-// Atoi reads a number as C's atoi does: an optional sign and leading digits; anything else is 0. What does
-// not fit 32 bits becomes the nearest number that does.
+// Atoi reads a number as C's atoi does: blanks, an optional sign and leading digits; anything else is 0. Of
+// what does not fit 32 bits the lowest are left, as glibc has it: 2147483648 is the most negative number.
 func Atoi(s string) int {
 	s = strings.TrimLeft(s, " \t\n\v\f\r")
 	n := 0
@@ -150,6 +150,6 @@ func Atoi(s string) int {
 	for n < len(s) && s[n] >= '0' && s[n] <= '9' {
 		n++
 	}
-	v, _ := strconv.ParseInt(s[:n], 10, 32) // without digits 0, beyond 32 bits the nearest
-	return int(v)
+	v, _ := strconv.ParseInt(s[:n], 10, 64) // without digits 0, beyond 64 bits the nearest
+	return int(int32(v))
 }

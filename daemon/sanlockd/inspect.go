@@ -125,7 +125,15 @@ func (s *Server) writeLockspace(l sanlockwire.Lockspace, ioTimeout uint32) error
 	if !stated {
 		g = defaultGeometry(dev)
 	}
-	return delta.Format(s.root, dev, int64(l.Disk.Offset), g, l.Name, uint16(ioTimeout))
+	return formatted(l.Name, delta.Format(s.root, dev, int64(l.Disk.Offset), g, l.Name, uint16(ioTimeout)))
+}
+
+// formatted gives a formatting that ran into the end of a device the number that the kernel has for it.
+func formatted(space leases.Name, err error) error {
+	if errors.Is(err, device.ErrShort) {
+		return fail("format", space, leases.NoSpace, err)
+	}
+	return err
 }
 
 // doReadLockspace answers with the record of a host id, or of host id 1 when none is named. The lockspace is
@@ -213,7 +221,7 @@ func (s *Server) writeResource(r sanlockwire.Resource, numHosts uint64, clear bo
 			err = resource.Format(s.root, d, g, r.Space, r.Name, numHosts)
 		}
 		if err != nil {
-			return err
+			return formatted(r.Space, err)
 		}
 	}
 	return nil

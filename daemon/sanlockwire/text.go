@@ -1,7 +1,9 @@
 package sanlockwire
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -68,18 +70,35 @@ func splitFields(s string) []string {
 // megabyte is what the letter M behind an offset means.
 const megabyte = 1 << 20
 
-// number reads leading decimal digits as C does: no digits are 0, a minus wraps around, and what does not fit
-// 64 bits is the largest number. An M right behind the digits multiplies by a mebibyte.
-func number(s string) uint64 {
-	digits := strings.TrimPrefix(s, "-")
-	n := len(digits) - len(strings.TrimLeft(digits, "0123456789"))
-	v, _ := strconv.ParseUint(digits[:n], 10, 64) // no digits are 0, too many the largest
-	if strings.HasPrefix(digits[n:], "M") {
+// number reads a decimal number as C does: blanks and a sign may stand before it, what stands behind it is
+// ignored, a minus wraps around, and what does not fit 64 bits is the largest number. An M right behind the
+// digits multiplies by a mebibyte. Without digits it is 0, and ok is false.
+func number(s string) (v uint64, ok bool) {
+	s = strings.TrimLeft(s, " \t\n\v\f\r")
+	minus := strings.HasPrefix(s, "-")
+	if minus || strings.HasPrefix(s, "+") {
+		s = s[1:]
+	}
+	n := len(s) - len(strings.TrimLeft(s, "0123456789"))
+	v, err := strconv.ParseUint(s[:n], 10, 64)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return math.MaxUint64, true
+	case err != nil:
+		return 0, false
+	}
+	if strings.HasPrefix(s[n:], "M") {
 		v *= megabyte
 	}
-	if len(digits) < len(s) {
+	if minus {
 		v = -v
 	}
+	return v, true
+}
+
+// lenient is number where stock does not ask whether there was one.
+func lenient(s string) uint64 {
+	v, _ := number(s)
 	return v
 }
 
@@ -111,7 +130,11 @@ func ParseResource(s string) (Resource, error) {
 		}
 	}
 	for ; len(fields) >= 2; fields = fields[2:] {
-		r.Disks = append(r.Disks, Disk{Path: fields[0], Offset: number(fields[1])})
+		offset, ok := number(fields[1])
+		if !ok {
+			return r, badText(fmt.Sprintf("offset %q is no number", fields[1]))
+		}
+		r.Disks = append(r.Disks, Disk{Path: fields[0], Offset: offset})
 	}
 	r.NumDisks = uint32(len(r.Disks))
 	if len(fields) == 0 {
@@ -121,7 +144,7 @@ func ParseResource(s string) (Resource, error) {
 		r.Flags |= ResShared
 	} else {
 		r.Flags |= ResLVer
-		r.LVer = number(fields[0])
+		r.LVer = lenient(fields[0])
 	}
 	return r, nil
 }
@@ -188,8 +211,19 @@ func splitWords(s string) []string {
 // names and paths that are too long are cut, and a backslash vanishes from the path only. The offset may end
 // in M for MiB.
 func ParseLockspace(s string) Lockspace {
-	f := append(rawFields(s), "", "", "")
-	return Lockspace{Name: leases.NameOf(f[0]), HostID: number(f[1]), Disk: diskOf(f[2], f[3])}
+	var l Lockspace
+	l.Set(s)
+	return l
+}
+
+// Set changes the fields that s names, as ParseLockspace reads them; the others stay.
+func (l *Lockspace) Set(s string) {
+	f := rawFields(s)
+	l.Name = leases.NameOf(f[0])
+	if len(f) > 1 {
+		l.HostID = lenient(f[1])
+		l.Disk.set(f[2:])
+	}
 }
 
 // rawFields cuts s at its colons, except those behind a backslash, and keeps backslashes.
@@ -208,9 +242,15 @@ func rawFields(s string) []string {
 	return append(fields, s[at:])
 }
 
-func diskOf(path, offset string) Disk {
-	path = ImportPath(path)
-	return Disk{Path: path[:min(len(path), MaxPath)], Offset: number(offset)}
+// set changes what the fields PATH and OFFSET, as far as they are there, name.
+func (d *Disk) set(fields []string) {
+	if len(fields) > 0 {
+		path := ImportPath(fields[0])
+		d.Path = path[:min(len(path), MaxPath)]
+	}
+	if len(fields) > 1 {
+		d.Offset = lenient(fields[1])
+	}
 }
 
 // FormatLockspace writes NAME:HOST_ID:PATH:OFFSET with the path as ExportPath writes it.
@@ -220,13 +260,34 @@ func FormatLockspace(l Lockspace) string {
 
 // ParseRindex reads LOCKSPACE[:PATH[:OFFSET]], the form of `-x`, and takes everything, as ParseLockspace.
 func ParseRindex(s string) Rindex {
-	f := append(rawFields(s), "", "")
-	return Rindex{Space: leases.NameOf(f[0]), Disk: diskOf(f[1], f[2])}
+	var x Rindex
+	x.Set(s)
+	return x
+}
+
+// Set changes the fields that s names; the others stay, unless s names nothing.
+func (x *Rindex) Set(s string) {
+	if s == "" {
+		*x = Rindex{}
+	}
+	f := rawFields(s)
+	x.Space = leases.NameOf(f[0])
+	x.Disk.set(f[1:])
 }
 
 // ParseREntry reads NAME[:OFFSET] or :OFFSET, the form of `-e` where a resource index is meant, as
-// ParseRindex.
+// ParseRindex, except that a backslash is like any other byte: no name has a colon.
 func ParseREntry(s string) REntry {
-	f := append(rawFields(s), "")
-	return REntry{Name: leases.NameOf(f[0]), Offset: number(f[1])}
+	var e REntry
+	e.Set(s)
+	return e
+}
+
+// Set changes the fields that s names; the others stay.
+func (e *REntry) Set(s string) {
+	name, offset, ok := strings.Cut(s, ":")
+	e.Name = leases.NameOf(name)
+	if ok {
+		e.Offset = lenient(offset)
+	}
 }

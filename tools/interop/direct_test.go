@@ -151,14 +151,25 @@ func (s *sides) sameFiles(t *testing.T, command string) {
 	if len(p[0]) != len(p[1]) {
 		t.Errorf("sanlock direct %s: the file has %d bytes, with stock %d", command, len(p[1]), len(p[0]))
 	}
-	for i := 0; i < min(len(p[0]), len(p[1])); i += 16 {
+	if i := differAt(p); i >= 0 {
+		a, b := p[0][i:i+16], p[1][i:i+16]
+		t.Fatalf("sanlock direct %s: the files differ from byte %d on\nstock % x\nours  % x", command, i, a, b)
+	}
+}
+
+// differAt returns the first multiple of 16 bytes where stock's file and ours differ, or -1, apart from what
+// stock leaves undefined: the padding of a request.
+func differAt(p [2][]byte) int {
+	for i := 0; i+16 <= min(len(p[0]), len(p[1])); i += 16 {
 		if i%512 == 16 && bytes.Equal(p[0][i-16:i-12], []byte("\x11\x20\x29\x08")) {
-			clear(p[0][i+4 : i+8]) // the padding of a request, which stock leaves undefined
+			clear(p[0][i+4 : i+8])
+			clear(p[1][i+4 : i+8])
 		}
-		if a, b := p[0][i:i+16], p[1][i:i+16]; !bytes.Equal(a, b) {
-			t.Fatalf("sanlock direct %s: the files differ from byte %d on\nstock % x\nours  % x", command, i, a, b)
+		if !bytes.Equal(p[0][i:i+16], p[1][i:i+16]) {
+			return i
 		}
 	}
+	return -1
 }
 
 func TestDirectInit(t *testing.T) {

@@ -114,7 +114,7 @@ func (a *asker) setEvent() int {
 	e := sanlockwire.HostEvent{HostID: a.HostID, Generation: a.Generation, Event: a.Event, Data: a.EventData}
 	fmt.Fprintf(a.out, "set_event %d %d event 0x%x data 0x%x\n", e.HostID, e.Generation, e.Event, e.Data)
 	return a.done("set_event", a.once(func(c *client.Conn) error {
-		return c.SetEvent(a.ctx, a.Lockspace, e, 0)
+		return c.SetEvent(a.ctx, sanlockwire.Lockspace{Name: a.Lockspace.Name}, e, 0)
 	}))
 }
 
@@ -132,7 +132,7 @@ func (a *asker) setConfig() int {
 	}
 	fmt.Fprintf(a.out, "set_config %s %d\n", a.Lockspace.Name, config)
 	return a.done("set_config", a.once(func(c *client.Conn) error {
-		return c.SetConfig(a.ctx, a.Lockspace, config)
+		return c.SetConfig(a.ctx, sanlockwire.Lockspace{Name: a.Lockspace.Name}, config)
 	}))
 }
 

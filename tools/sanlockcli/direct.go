@@ -173,7 +173,7 @@ func (d *direct) seconds() uint32 {
 // geometry returns the sizes to format with.
 func (d *direct) geometry(dev device.Device) (ondisk.Geometry, error) {
 	g := ondisk.Geometry{Sector: d.sector, Align: d.align}
-	if g == (ondisk.Geometry{}) {
+	if g.Align == 0 {
 		g = ondisk.DefaultGeometry(dev.Geometry().SectorSize)
 	}
 	if !g.Legal() {
@@ -182,7 +182,8 @@ func (d *direct) geometry(dev device.Device) (ondisk.Geometry, error) {
 	return g, nil
 }
 
-func (d *direct) halfSizes() bool { return (d.sector == 0) != (d.align == 0) }
+// halfSizes reports whether only one size is given. A sector size that does not exist is none, as in stock.
+func (d *direct) halfSizes() bool { return possibleSector(d.sector) != (d.align != 0) }
 
 // read returns n bytes, to be released by the caller.
 func (d *direct) read(ctx context.Context, dev device.Device, off uint64, n int) (*device.Buffer, error) {

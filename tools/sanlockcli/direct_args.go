@@ -20,7 +20,7 @@ func directArgsOf(o *Options) directArgs {
 		space: o.Lockspace.Name, host: o.Lockspace.HostID, spaceDisk: placeOf(o.Lockspace.Disk),
 		indexSpace: o.Rindex.Space, indexDisk: placeOf(o.Rindex.Disk), entry: o.Entry.Name, entryAt: o.Entry.Offset,
 		sector: o.SectorSize, align: o.AlignSize, ioTimeout: o.IOTimeout(), numHosts: uint64(max(0, o.NumHosts)),
-		clear: o.Clear, force: uint32(max(0, o.Force)), file: o.File,
+		clear: o.Clear, force: uint32(int32(o.Force)), file: o.File,
 		self: o.HostID, generation: o.Generation, hostName: o.HostName,
 	}
 	if len(o.Resources) > 0 && len(o.Resources[0].Disks) > 0 {

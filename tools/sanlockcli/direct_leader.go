@@ -53,6 +53,9 @@ func (d *direct) paxosLeader(ctx context.Context) (ondisk.Leader, error) {
 		return ondisk.Leader{}, err
 	}
 	defer dev.Close()
+	if d.sector != 0 && !possibleSector(d.sector) {
+		return ondisk.Leader{}, errInvalid
+	}
 	l, err := d.record(ctx, dev, d.resourceDisk.offset, ondisk.ProbeLength)
 	if err != nil {
 		return l, err

@@ -1,6 +1,7 @@
 package sanlockcli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -213,11 +214,11 @@ func (p *parser) option() {
 func (p *parser) lease(letter byte, value string) bool {
 	switch letter {
 	case 's':
-		p.o.Lockspace = sanlockwire.ParseLockspace(value)
+		p.o.Lockspace.Set(value)
 	case 'r':
 		p.resource(value)
 	case 'x':
-		p.o.Rindex = sanlockwire.ParseRindex(value)
+		p.o.Rindex.Set(value)
 	case 'Z':
 		p.o.SectorSize = config.Atoi(value)
 	case 'A':
@@ -279,7 +280,7 @@ func (p *parser) overloaded(letter byte, value string) bool {
 		}
 	case 'e':
 		if o.Program != Daemon && slices.Contains(rindexActions, o.Action) {
-			o.Entry = sanlockwire.ParseREntry(value)
+			o.Entry.Set(value)
 		} else {
 			o.HostName, o.Event = value, unsigned(value)
 			o.Config.SetHostName(value)
@@ -295,7 +296,7 @@ func (p *parser) plain(letter byte, value string) bool {
 	o, n := p.o, config.Atoi(value)
 	switch letter {
 	case 'f':
-		o.Force = n
+		o.Force = int(int32(unsigned(value)))
 	case 'z':
 		o.Clear = true
 	case 'O':
@@ -359,10 +360,14 @@ func toggle(n int) Toggle {
 	return Off
 }
 
-// unsigned reads a number as C's strtoull does with base 0: 0x… is hexadecimal, 0… octal, and what follows
-// the digits is ignored.
+// unsigned reads a number as C's strtoull does with base 0: 0x… is hexadecimal, 0… octal, a minus wraps
+// around, and what follows the digits is ignored.
 func unsigned(s string) uint64 {
-	s = strings.TrimLeft(s, " \t\n")
+	s = strings.TrimLeft(s, " \t\n\v\f\r")
+	minus := strings.HasPrefix(s, "-")
+	if minus || strings.HasPrefix(s, "+") {
+		s = s[1:]
+	}
 	base, digits := 10, "0123456789"
 	switch {
 	case strings.HasPrefix(s, "0x") || strings.HasPrefix(s, "0X"):
@@ -371,7 +376,10 @@ func unsigned(s string) uint64 {
 		base, digits = 8, "01234567"
 	}
 	n := len(s) - len(strings.TrimLeft(s, digits))
-	v, _ := strconv.ParseUint(s[:n], base, 64) // no digits are 0, too many the largest
+	v, err := strconv.ParseUint(s[:n], base, 64) // no digits are 0, too many the largest
+	if minus && !errors.Is(err, strconv.ErrRange) {
+		return -v
+	}
 	return v
 }
 

@@ -1,58 +1,9 @@
 /*
  * One client of libsanlock_client that calls what lock managers call, good and bad, and prints every result.
- * Clock readings and process ids are not printed, so that two daemons that behave alike give equal texts.
  *
  * usage: client DEVICE SECTOR_SIZE    (SANLOCK_RUN_DIR names the daemon)
  */
-#include <inttypes.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/types.h>
-#include <unistd.h>
-
-#include <sanlock.h>
-#include <sanlock_admin.h>
-#include <sanlock_resource.h>
-
-#define WAIT_STEP_US 100000
-#define WAIT_STEPS 150
-
-static const char *device;
-static uint64_t area;
-
-struct lease {
-	struct sanlk_resource r;
-	struct sanlk_disk d;
-};
-
-static void say(const char *what, int rv)
-{
-	printf("%s = %d\n", what, rv);
-	fflush(stdout);
-}
-
-static struct sanlk_resource *lease(struct lease *l, const char *space, const char *name, int n)
-{
-	memset(l, 0, sizeof *l);
-	strncpy(l->r.lockspace_name, space, SANLK_NAME_LEN);
-	strncpy(l->r.name, name, SANLK_NAME_LEN);
-	l->r.num_disks = 1;
-	strncpy(l->d.path, device, SANLK_PATH_LEN - 1);
-	l->d.offset = n * area;
-	return &l->r;
-}
-
-static void space(struct sanlk_lockspace *ls, const char *name, uint64_t id, uint64_t offset)
-{
-	memset(ls, 0, sizeof *ls);
-	strncpy(ls->name, name, SANLK_NAME_LEN);
-	ls->host_id = id;
-	strncpy(ls->host_id_disk.path, device, SANLK_PATH_LEN - 1);
-	ls->host_id_disk.offset = offset;
-}
+#include "say.h"
 
 static int acquire(int fd, uint32_t flags, struct sanlk_resource *r)
 {
@@ -141,6 +92,31 @@ static void format(void)
 	say("read_resource wrong name", sanlock_read_resource(lease(&l, "LS", "R2", 1), 0));
 	say("read_resource wrong space", sanlock_read_resource(lease(&l, "other", "R1", 1), 0));
 	say("read_resource beyond the end", sanlock_read_resource(lease(&l, "LS", "R1", 100), 0));
+}
+
+/* the old call of both kinds; it takes the number of hosts where write_resource takes the most there can be */
+static void init(void)
+{
+	struct sanlk_lockspace ls;
+	struct lease l;
+	uint32_t io = 0;
+	int rv;
+
+	space(&ls, "OLD", 0, 0);
+	say("init lockspace", sanlock_init(&ls, NULL, 0, 0));
+	rv = sanlock_read_lockspace(&ls, 0, &io);
+	printf("read_lockspace = %d, io_timeout %u\n", rv, io);
+	say("init resource", sanlock_init(NULL, lease(&l, "OLD", "R1", 1), 0, 8));
+	say("read_resource", sanlock_read_resource(lease(&l, "OLD", "R1", 1), 0));
+	say("init beyond the end", sanlock_init(NULL, lease(&l, "OLD", "R1", 100), 0, 0));
+	say("init lockspace beyond the end", (ls.host_id_disk.offset = 100 * area, sanlock_init(&ls, NULL, 0, 0)));
+	say("init resource without disks", (l.r.num_disks = 0, sanlock_init(NULL, &l.r, 0, 0)));
+	space(&ls, "OLD", 0, 0);
+	strcpy(ls.host_id_disk.path, "/nonexistent");
+	say("init without device", sanlock_init(&ls, NULL, 0, 0));
+	ls.host_id_disk.path[0] = 0;
+	say("init without path", sanlock_init(&ls, NULL, 0, 0));
+	say("init of nothing", sanlock_init(NULL, NULL, 0, 0));
 }
 
 static void join(void)
@@ -352,6 +328,70 @@ static void others(int fd)
 	inquire(fd);
 }
 
+/* who holds a lease, judged by what the daemon knows of the hosts */
+static void judge(int fd)
+{
+	struct sanlk_host *own = NULL, *known = NULL;
+	struct lease l;
+	struct sanlk_resource *r = lease(&l, "LS", "R1", 1);
+	int owned = 0, count = 0;
+	uint32_t verdict = 0;
+
+	say("acquire", acquire(fd, 0, r));
+	say("read_resource_owners", sanlock_read_resource_owners(r, 0, &own, &owned));
+	say("get_hosts", sanlock_get_hosts("LS", 0, &known, &count, 0));
+	say("test_resource_owners", sanlock_test_resource_owners(r, 0, own, owned, known, count, &verdict));
+	printf("verdict %x of %d owners, %d hosts\n", verdict, owned, count);
+	if (owned > 0) {
+		own[0].generation++;
+		verdict = 0;
+		say("test_resource_owners restarted", sanlock_test_resource_owners(r, 0, own, owned, known, count, &verdict));
+		printf("verdict %x\n", verdict);
+	}
+	verdict = 0;
+	say("test_resource_owners unknown", sanlock_test_resource_owners(r, 0, own, owned, known, 0, &verdict));
+	printf("verdict %x\n", verdict);
+	free(own);
+	free(known);
+	say("release", release(fd, 0, lease(&l, "LS", "R1", 1)));
+}
+
+static void restricted(void)
+{
+	int fd = sanlock_register();
+
+	say("restrict SIGKILL", sanlock_restrict(fd, SANLK_RESTRICT_SIGKILL));
+	say("restrict SIGTERM", sanlock_restrict(fd, SANLK_RESTRICT_SIGTERM));
+	say("restrict nothing", sanlock_restrict(fd, 0));
+	inquire(fd);
+	say("restrict everything", sanlock_restrict(fd, SANLK_RESTRICT_ALL));
+	close(fd);
+	say("restrict without connection", sanlock_restrict(-1, 0));
+}
+
+/* the daemon's io_timeout, which takes a while, so not waited for */
+static void plain_join(void)
+{
+	struct sanlk_lockspace ls;
+	int steps, rv;
+
+	space(&ls, "LS", 1, 0);
+	say("add_lockspace host_id 2001", (ls.host_id = 2001, sanlock_add_lockspace(&ls, 0)));
+	ls.host_id = 1;
+	say("add_lockspace in the background", sanlock_add_lockspace(&ls, SANLK_ADD_ASYNC));
+	say("inq_lockspace while it is added", sanlock_inq_lockspace(&ls, 0));
+	say("add_lockspace again", sanlock_add_lockspace(&ls, 0));
+	rv = sanlock_rem_lockspace(&ls, SANLK_REM_ASYNC);
+	say("rem_lockspace while it is added", rv);
+	for (steps = 0; steps < 2 * WAIT_STEPS; steps++) {
+		rv = sanlock_inq_lockspace(&ls, 0);
+		if (rv == -2)
+			break;
+		usleep(WAIT_STEP_US);
+	}
+	say("inq_lockspace after", rv);
+}
+
 static void leave(int fd)
 {
 	struct sanlk_lockspace ls;
@@ -372,15 +412,11 @@ static void leave(int fd)
 int main(int argc, char *argv[])
 {
 	uint32_t version = 0, proto = 0;
-	int fd, size;
+	int fd, size = place(argc, argv);
 
-	if (argc != 3)
-		return 2;
-	device = argv[1];
-	size = atoi(argv[2]);
-	area = size == 512 ? 1 << 20 : 8 << 20;
 	say("version", sanlock_version(0, &version, &proto));
 	printf("%08x %08x\n", version, proto);
+	init();
 	format();
 	fd = sanlock_register();
 	say("register", fd >= 0 ? 0 : fd);
@@ -390,6 +426,9 @@ int main(int argc, char *argv[])
 	several(fd);
 	orphan(fd);
 	others(fd);
+	judge(fd);
+	restricted();
 	leave(fd);
+	plain_join();
 	return 0;
 }
