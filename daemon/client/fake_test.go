@@ -9,12 +9,8 @@ import (
 	"sync"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/tenurelock/tenure/daemon/sanlockwire"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // answer is what a fake daemon does with a request: the bytes it sends, and whether it hangs up then.
 type answer func(h sanlockwire.Header, body []byte) (reply []byte, hangUp bool)

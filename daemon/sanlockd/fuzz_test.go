@@ -52,9 +52,10 @@ func FuzzConnection(f *testing.F) {
 	for _, sent := range captured(f) {
 		f.Add(sent)
 	}
-	acquire := lease(2, 0).AppendWithDisks(sanlockwire.NewHeader(sanlockwire.CmdAcquire, 0, 1224, 1, self).Append(nil))
-	f.Add(append(acquire, make([]byte, sanlockwire.OptionsSize)...))
-	f.Add(lease(1, 0).Append(sanlockwire.NewHeader(sanlockwire.CmdRelease, 0, 128, 1, self).Append(nil)))
+	acquire := sanlockwire.NewHeader(sanlockwire.CmdAcquire, 0, 1224, 1, self).Append(nil)
+	f.Add(append(lease(2, 0).AppendWithDisks(acquire), make([]byte, sanlockwire.OptionsSize)...))
+	release := sanlockwire.NewHeader(sanlockwire.CmdRelease, 0, 128, 1, self).Append(nil)
+	f.Add(lease(1, 0).Append(release))
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		if len(sent) > maxFuzzed {
 			return
@@ -66,11 +67,14 @@ func FuzzConnection(f *testing.F) {
 			check(t, "acquire", holder.acquire(0, lease(1, 0)), 0)
 			p := h.registered()
 			go func() { _, _ = io.Copy(io.Discard, p) }() // ends with the connection
-			_, _ = p.Write(sent)                          // the daemon may have ended meanwhile
+			go func() { _, _ = p.Write(sent) }()          // so does this, when a request takes for ever
 			time.Sleep(time.Minute)
 			p.Close()
 			synctest.Wait()
-			if h.s.root.Err() != nil {
+			h.s.mu.Lock()
+			ending := h.s.ending
+			h.s.mu.Unlock()
+			if ending {
 				return
 			}
 			q := h.dial()

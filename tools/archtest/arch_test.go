@@ -226,3 +226,23 @@ func TestDependencies(t *testing.T) {
 		}
 	}
 }
+
+// TestCommandLineIsAClient: what `sanlock client` does goes through daemon/client, so that whatever it can do
+// a program can do too. Its package may not speak to a socket itself, nor reach into a daemon.
+func TestCommandLineIsAClient(t *testing.T) {
+	asks := false
+	for _, s := range sources(t) {
+		if s.test || s.dir != "tools/sanlockcli" {
+			continue
+		}
+		for _, imp := range imports(s) {
+			asks = asks || imp == module+"daemon/client"
+			if imp == "net" || imp == module+"daemon/sanlockd" || imp == module+"lockspace" {
+				t.Errorf("%s imports %s; ask by daemon/client", s.path, imp)
+			}
+		}
+	}
+	if !asks {
+		t.Error("tools/sanlockcli does not import daemon/client: the test looks at the wrong place")
+	}
+}
