@@ -85,11 +85,12 @@ func (s *Server) join(sp *space) error {
 		}
 		return err
 	}
+	kb := setMaxSectors(queuesDir, sp.wire.Disk.Path, s.cfg.MaxSectors, ls.Geometry().Align)
 	self := ls.Self()
 	sp.log.Debug().Msgf("delta_acquire done %d %d %d", self.Host, self.Generation, ls.Renewed().Seconds())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sp.ls, sp.dev = ls, dev
+	sp.ls, sp.dev, sp.maxSectorsKB = ls, dev, kb
 	sp.success = ls.Status().AcquireSuccess
 	return nil
 }

@@ -54,6 +54,7 @@ type space struct {
 	ops                 int             // operations on leases of it that have not ended
 	wreckage            []resource.Disk // of leases that were given up without an answer from their disks
 	attempt, success    monotime.Seconds
+	maxSectorsKB        int // per transfer, as it was set for its device; 0 if it was left alone
 }
 
 func (sp *space) times() timeouts.Set { return sp.set }

@@ -201,7 +201,7 @@ func (s *Server) spaceRecord(sp *space) sanlockwire.State {
 	w.Add("external_used", "%d", bit(sp.used))
 	w.Add("used_by_orphans", "%d", bit(sp.usedByOrphans))
 	w.Add("renewal_read_extend_sec", "%d", extend)
-	w.Add("set_max_sectors_kb", "%d", 0)
+	w.Add("set_max_sectors_kb", "%d", sp.maxSectorsKB)
 	w.Add("corrupt_result", "%d", sp.corrupt)
 	w.Add("acquire_last_result", "%d", acquired)
 	w.Add("renewal_last_result", "%d", renewed)
