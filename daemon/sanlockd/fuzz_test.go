@@ -56,6 +56,8 @@ func FuzzConnection(f *testing.F) {
 	f.Add(append(lease(2, 0).AppendWithDisks(acquire), make([]byte, sanlockwire.OptionsSize)...))
 	release := sanlockwire.NewHeader(sanlockwire.CmdRelease, 0, 128, 1, self).Append(nil)
 	f.Add(lease(1, 0).Append(release))
+	everyOrphan := sanlockwire.ReleaseAll | sanlockwire.ReleaseOrphan
+	f.Add(sanlockwire.NewHeader(sanlockwire.CmdRelease, uint32(everyOrphan), 0, 0, self).Append(nil))
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		if len(sent) > maxFuzzed {
 			return

@@ -7,15 +7,30 @@ import (
 	"github.com/tenurelock/tenure/leases"
 )
 
+var (
+	errNoOrphanNamed = &leases.Error{
+		Op: "release orphans", Kind: leases.Invalid, Err: errors.New("name a lease or a lockspace"),
+	}
+	errNoNewName = &leases.Error{
+		Op: "rename", Kind: leases.Invalid, Err: errors.New("name the lease that is held, then its new name"),
+	}
+)
+
 // releaseCommand carries out RELEASE in its four forms and returns the result number.
 func (s *Server) releaseCommand(c *client, h sanlockwire.Header, rs []sanlockwire.Resource) int32 {
 	var result int32
 	switch {
 	case h.Flags&sanlockwire.ReleaseOrphan != 0:
+		if len(rs) == 0 {
+			return resultOf(errNoOrphanNamed)
+		}
 		return s.releaseOrphans(rs[0])
 	case h.Flags&sanlockwire.ReleaseAll != 0:
 		result = s.releaseAll(c)
 	case h.Flags&sanlockwire.ReleaseRename != 0:
+		if len(rs) < 2 {
+			return resultOf(errNoNewName)
+		}
 		result = s.releaseOne(c, rs[0], rs[1].Name.String())
 	default:
 		for _, r := range rs {

@@ -178,14 +178,14 @@ func (b *body) takeAcquire() {
 
 func (b *body) takeRelease() {
 	switch flags := b.header.Flags; {
-	case flags&ReleaseAll != 0:
+	case flags&ReleaseAll != 0 && flags&ReleaseOrphan == 0:
 		// Stock's command line sends the resources that were named beside -a 1; its daemon ignores them.
 		if n := b.count(); int64(b.header.Length) == int64(HeaderSize+n*ResourceSize) {
 			b.take(n * ResourceSize)
 		}
-	case flags&ReleaseRename != 0 && b.header.Data < 2:
+	case flags&ReleaseRename != 0 && int32(b.header.Data) < 2:
 		b.refuse(leases.Invalid, "a rename of %d resources; it needs the held one and the new name", b.header.Data)
-	case flags&ReleaseOrphan != 0 && b.header.Data < 1:
+	case flags&ReleaseOrphan != 0 && int32(b.header.Data) < 1:
 		b.refuse(leases.Invalid, "a release of orphans that names none")
 	default:
 		n := b.count()
