@@ -76,8 +76,7 @@ func ExampleConn_Acquire() {
 
 	err = conn.Acquire(ctx, client.Self, 0, "", leaseOn(2))
 	fmt.Println(err)
-	var refused *sanlockwire.Result
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*sanlockwire.Result](err); ok {
 		fmt.Println(refused.Number, refused.Name)
 	}
 	fmt.Println(leases.KindOf(err) == leases.Exists)

@@ -149,8 +149,10 @@ var configCases = []struct {
 	{"a name of 60", "our_host_name = " + strings.Repeat("n", 47) + "\n", nil},
 	{"unknown user and group", "uname = no_such_user\ngname = no_such_group\n", nil},
 	{"a user as a number", "uname = 1\ngname = 1\n", nil},
-	{"options beat the file", "quiet_fail = 0\nour_host_name = me\nsh_retries = 3\nmax_worker_threads = 5\n",
-		[]string{"-Q", "1", "-e", "you", "-t", "4", "-R", "1", "-H", "3"}},
+	{
+		"options beat the file", "quiet_fail = 0\nour_host_name = me\nsh_retries = 3\nmax_worker_threads = 5\n",
+		[]string{"-Q", "1", "-e", "you", "-t", "4", "-R", "1", "-H", "3"},
+	},
 	{"options alone", "", []string{"-Q", "0", "-R", "2", "-H", "0", "-t", "1", "-a", "0", "-g", "7", "-b", "9"}},
 	{"bad values of options", "", []string{"-Q", "x", "-R", "", "-H", "-2", "-t", "-1", "-a", "-5", "-g", "61"}},
 	{"users by options", "uname = daemon\n", []string{"-U", "bin", "-G", "adm"}},

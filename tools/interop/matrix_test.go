@@ -154,7 +154,7 @@ func TestDirectOptions(t *testing.T) {
 				}
 				args := func(side int) []string {
 					line := []string{"direct"}
-					for _, word := range strings.Fields(base) {
+					for word := range strings.FieldsSeq(base) {
 						for _, name := range []string{"f", "g"} {
 							word = strings.ReplaceAll(word, ":"+name+":", ":"+filepath.Join(dirs[side], name)+":")
 						}

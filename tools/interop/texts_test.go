@@ -139,9 +139,10 @@ func TestTextsOfTheLibrary(t *testing.T) {
 	} {
 		all = append(all, askResource(s))
 	}
-	for _, s := range []string{"a:1:b:2", "a", "a:1", "a:1:b", `a:1:/x\:y:2`, `a:1:/x\ y:2`,
-		"a:+1:b: 7", "a:x:b:y",
-		"a:0x5:b:0x10", long + ":1:b:0"} {
+	for _, s := range []string{
+		"a:1:b:2", "a", "a:1", "a:1:b", `a:1:/x\:y:2`, `a:1:/x\ y:2`, "a:+1:b: 7", "a:x:b:y", "a:0x5:b:0x10",
+		long + ":1:b:0",
+	} {
 		all = append(all, askLockspace(s))
 	}
 	for _, s := range []string{"a:b:c:1:2 a:d:c:3:SH", `a:b:c\ d:1:2 a:e:c\:d:3:4`, "a:b:c:1:2", "a:b:c:1 x"} {

@@ -41,6 +41,10 @@ func TestOptions(t *testing.T) {
 			o.Action, o.HostID, o.Generation, o.Event, o.EventData = "set_event", 3, 8, 31, 9
 			o.HostName, o.Config.OurHostName = "0x1f", "0x1f"
 		}},
+		{"status -s a:1:p:2 -s b -f 0x10", func(o *Options) {
+			o.Action, o.Force = "status", 16
+			o.Lockspace = sanlockwire.Lockspace{Name: leases.NameOf("b"), HostID: 1, Disk: disk("p", 2)}
+		}},
 		{"release -a 1", func(o *Options) { o.Action, o.All = "release", true }},
 		{"lookup -x ls:p:1M -e q:2M", func(o *Options) {
 			o.Action, o.Rindex.Space, o.Rindex.Disk = "lookup", leases.NameOf("ls"), disk("p", 1<<20)
@@ -120,6 +124,22 @@ func TestDaemonOptionsBeatTheFile(t *testing.T) {
 	want.MlockLevel, want.IOTimeout = 2, 3
 	if diff := cmp.Diff(want, got.Config); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// The client reads the file, too.
+func TestClientReadsTheFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sanlock.conf")
+	if err := os.WriteFile(file, []byte("io_timeout = 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, run := range []struct{ options, want string }{{"", "timeout 3\n"}, {" -o 5", "timeout 5\n"}} {
+		var out bytes.Buffer
+		args := strings.Fields("sanlock add_lockspace -s ls:1:p:0" + run.options)
+		code := Main(Config{ConfigPath: file, RunDir: t.TempDir()}, args, &out, io.Discard)
+		if code != 1 || !strings.HasPrefix(out.String(), "add_lockspace_"+run.want) {
+			t.Errorf("%q: exit code %d\n%s", args, code, out.String())
+		}
 	}
 }
 
