@@ -20,20 +20,15 @@ type clientProgram struct {
 	library string // that a C program is linked with
 	areas   int64  // of the device
 	hosts   int    // daemons: the first is the one that is judged, the second is always Debian's
-	pending string // why our daemon cannot do it yet; then only Debian's is asked
 }
-
-const (
-	pendingEvents = "the daemon has no events and no examination yet"
-)
 
 var clientPrograms = []clientProgram{
 	{source: "client.c", library: "sanlock_client", areas: 4, hosts: 1},
 	{source: "direct.c", library: "sanlock", areas: 4, hosts: 1},
 	{source: "index.c", library: "sanlock_client", areas: 8, hosts: 1},
-	{source: "events.c", library: "sanlock_client", areas: 4, hosts: 2, pending: pendingEvents},
+	{source: "events.c", library: "sanlock_client", areas: 4, hosts: 2},
 	{source: "client.py", areas: 4, hosts: 1},
-	{source: "events.py", areas: 4, hosts: 2, pending: pendingEvents},
+	{source: "events.py", areas: 4, hosts: 2},
 }
 
 // TestDebianLibraries runs programs that use Debian's client libraries, once against Debian's daemon and
@@ -86,9 +81,6 @@ func (p clientProgram) compare(t *testing.T, sector int64, command []string) {
 	blank := aligned(int(align))
 	var texts [2]string
 	for _, k := range []kind{debian, tenure} {
-		if k == tenure && p.pending != "" {
-			t.Skip("Debian's daemon only: " + p.pending)
-		}
 		for i := range p.areas {
 			d.write(t, i*align, blank)
 		}
