@@ -102,8 +102,8 @@ func (s *Space) observe(id leases.HostID, sector []byte) {
 		return // the table has seen it; whoever asks about the host is told
 	}
 	if n.NewOwner && id != s.cfg.Host && n.From.Generation != 0 {
-		s.cfg.Log.Warn().Str("space", s.cfg.Name).Uint64("host", uint64(n.From.Host)).
-			Uint64("gen", uint64(n.From.Generation)).Str("name", n.Name).Msg("host seen")
+		s.cfg.Log.Warn().Str("space", s.cfg.Name).Msgf("host %d %d %d %s", n.From.Host, n.From.Generation,
+			n.Timestamp, n.Name)
 	}
 	if s.cfg.Notice != nil && (n.Deliver || n.Examine) {
 		s.cfg.Notice(n)

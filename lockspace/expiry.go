@@ -92,10 +92,14 @@ func (s *Space) loseLocked(cause error) {
 func (s *Space) warning(ctx context.Context) {
 	for wait := time.Duration(0); sleep(ctx, wait); {
 		now, since := s.cfg.Clock.Now(), s.Renewed()
-		if wait = s.times.RenewalWarn() - now.Sub(since); wait <= 0 {
+		age := now.Sub(since)
+		if wait = s.times.RenewalWarn() - age; wait <= 0 {
+			wait = time.Second
+			if age >= s.times.RenewalFail() {
+				continue // that is said elsewhere
+			}
 			s.cfg.Log.Error().Str("space", s.cfg.Name).Msgf(
 				"check_our_lease warning %d last_success %d", now.Seconds()-since.Seconds(), since.Seconds())
-			wait = time.Second
 		}
 	}
 }

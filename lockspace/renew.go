@@ -48,7 +48,7 @@ func (s *Space) renewOnce(ctx context.Context) monotime.Instant {
 	}
 	s.note(tried, r, err)
 	if err != nil {
-		s.renewalFailed(err)
+		s.renewalFailed(err, s.cfg.Clock.Now().Sub(tried))
 		return s.cfg.Clock.Now().Add(s.pause)
 	}
 	if !s.extend(r.At, asleep) {
@@ -85,11 +85,12 @@ func whole(at monotime.Instant) monotime.Instant {
 	return monotime.Instant(time.Duration(at).Truncate(time.Second))
 }
 
-func (s *Space) renewalFailed(err error) {
-	kind := leases.KindOf(err)
-	s.cfg.Log.Error().Str("space", s.cfg.Name).Err(err).
-		Uint64("last_success", uint64(s.Renewed().Seconds())).Msg("renewal error")
-	switch kind {
+// renewalFailed logs a failure in the words that stock's users look for (spec sanlock-daemon 2.9), and loses
+// the membership if the sector is not ours any more.
+func (s *Space) renewalFailed(err error, took time.Duration) {
+	s.cfg.Log.Error().Str("space", s.cfg.Name).Err(err).Msgf("renewal error %d delta_length %d last_success %d",
+		s.number(err), took/time.Second, s.Renewed().Seconds())
+	switch kind := leases.KindOf(err); kind {
 	case leases.BadMagic, leases.BadVersion, leases.BadSectorSize, leases.WrongSpace, leases.BadChecksum,
 		leases.RenewOwner, leases.RenewDiffer:
 		s.mu.Lock()
@@ -98,6 +99,14 @@ func (s *Space) renewalFailed(err error) {
 		s.lose(&leases.Error{Op: "renew", Space: s.cfg.Name, Kind: kind, Err: err})
 	default:
 	}
+}
+
+// number is what the log calls an error by.
+func (s *Space) number(err error) int32 {
+	if s.cfg.Number == nil {
+		return -1
+	}
+	return s.cfg.Number(err)
 }
 
 // tellLink pets the watchdog until the lease's end. A link that does not take it fails the membership.

@@ -41,6 +41,7 @@ type Config struct {
 	Clock             monotime.Clock
 	Link              Link // nil: no watchdog guards this membership. Still the caller's if Join fails
 	Log               zerolog.Logger
+	Number            func(error) int32 // what the log calls an error by; nil: -1
 	AllowUnknownFlags bool
 
 	// Notice, if not nil, hears what other hosts want from us. It is called by the renewing goroutine, which

@@ -90,7 +90,7 @@ func TestLadder(t *testing.T) {
 				}
 				check(t, "inq", h.onSpace(inq, 0, 0, spaceAs(1)), -2)
 				for _, line := range []string{
-					fmt.Sprintf("s1 check_our_lease failed %d", 16), "s1 all pids clear", "s1 renewal error",
+					fmt.Sprintf("s1 check_our_lease failed %d", 16), "s1 all pids clear", "s1 renewal error -5 delta_length 0 last_success ",
 					fmt.Sprintf("s1 kill %d sig %d count 1\n", a.who.number, c.inGrace),
 				} {
 					if !strings.Contains(h.log.String(), line) {

@@ -76,6 +76,7 @@ func (s *Server) join(sp *space) error {
 		IO: sp.set.IO, Fire: sp.set.Fire, BitmapHold: uint32(s.cfg.BitmapSeconds),
 		ReadExtend: s.cfg.RenewalReadExtend, History: s.cfg.RenewalHistory, Clock: *s.cfg.Clock, Link: link,
 		Log: sp.log, AllowUnknownFlags: s.cfg.AllowUnknownFlags,
+		Number: resultOf,
 		Notice: func(n hosts.Notice) { s.notice(sp, n) },
 	})
 	if err != nil {

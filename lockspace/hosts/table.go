@@ -67,12 +67,14 @@ type Event struct{ Generation, Number, Data uint64 }
 
 // Notice is what an observation showed that somebody may want to hear of.
 type Notice struct {
-	From     leases.Owner
-	Name     string // host name of the sender
-	NewOwner bool   // a host, or a new incarnation of one, was seen for the first time
-	Event    Event
-	Deliver  bool // our bit is raised and there is an event: tell it to whoever listens, again if need be
-	Examine  bool // our bit was newly raised: look for requests for the leases that we hold
+	From leases.Owner
+	Name string // host name of the sender
+	// Timestamp is that of the sender's record, in seconds of its clock.
+	Timestamp uint64
+	NewOwner  bool // a host, or a new incarnation of one, was seen for the first time
+	Event     Event
+	Deliver   bool // our bit is raised and there is an event: tell it to whoever listens, again if need be
+	Examine   bool // our bit was newly raised: look for requests for the leases that we hold
 }
 
 // See takes in the sector of a host as it was read, at a time not before that read. Any change of owner,
@@ -122,7 +124,8 @@ func (t *Table) Observe(now monotime.Instant, id leases.HostID, sector []byte) (
 		return Notice{}, err
 	}
 	n := Notice{
-		From: h.owner, Name: h.name.String(), NewOwner: h.owner != h.told.owner || !h.name.Equal(h.toldName),
+		From: h.owner, Name: h.name.String(), Timestamp: h.timestamp,
+		NewOwner: h.owner != h.told.owner || !h.name.Equal(h.toldName),
 	}
 	h.told, h.toldName = h.last, h.name
 	if id == t.cfg.Self || !ondisk.BitmapHas(sector, uint64(t.cfg.Self)) {
