@@ -148,13 +148,23 @@ func (l *Leader) CheckDelta(space leases.Name) error {
 // CheckPaxos tests magic, major version, names, num_hosts against the reader's own host id (0 for reads on
 // behalf of nobody) and checksum, in that order. An empty name matches any.
 func (l *Leader) CheckPaxos(space, resource leases.Name, host uint64) error {
+	return l.checkPaxos(space, resource, host, true)
+}
+
+// CheckNamed is CheckPaxos for whoever is about to use the lease: an empty name is a name like any other.
+// Taken for any, it would let one host hold a lease twice, once without its name.
+func (l *Leader) CheckNamed(space, resource leases.Name, host uint64) error {
+	return l.checkPaxos(space, resource, host, false)
+}
+
+func (l *Leader) checkPaxos(space, resource leases.Name, host uint64, emptyIsAny bool) error {
 	if err := l.checkHead("paxos leader", PaxosMagic, PaxosVersion); err != nil {
 		return err
 	}
-	if !space.IsEmpty() && !l.SpaceName.Equal(space) {
+	if !(emptyIsAny && space.IsEmpty()) && !l.SpaceName.Equal(space) {
 		return wrongName("paxos leader", "space_name", leases.WrongSpace, l.SpaceName, space)
 	}
-	if !resource.IsEmpty() && !l.ResourceName.Equal(resource) {
+	if !(emptyIsAny && resource.IsEmpty()) && !l.ResourceName.Equal(resource) {
 		return wrongName("paxos leader", "resource_name", leases.WrongResource, l.ResourceName, resource)
 	}
 	if l.NumHosts < host {

@@ -482,3 +482,25 @@ func TestFormerOwnerAboveNumHosts(t *testing.T) {
 		})
 	}
 }
+
+// TestLeaseWithoutItsName: who leaves the name out would share a lease with a local holder of its name, for the
+// host is the same.
+func TestLeaseWithoutItsName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := formatted(t, small, 0)
+		d := disk.Open("nameless")
+		t.Cleanup(func() { d.Close() })
+		l, err := New(Config{
+			Space: testSpace, Disks: []Disk{{d, 0}}, Geometry: small,
+			Times: timeouts.Set{IO: 2, Fire: 60}, Clock: monotime.At(1000e9, nil),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustAcquire(t, openLease(t, disk), host(1, 1), exclusive, oracle{})
+		_, err = l.Acquire(t.Context(), host(1, 1), exclusive, oracle{})
+		wantKind(t, err, leases.WrongResource)
+		_, err = l.PutRequest(t.Context(), 9, 1, false)
+		wantKind(t, err, leases.WrongResource)
+	})
+}

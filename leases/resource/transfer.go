@@ -213,7 +213,7 @@ type terms struct {
 
 // check tests the leader in stock's order, then what a good checksum does not promise, then the terms.
 func (l *Lease) check(leader *ondisk.Leader, t terms) error {
-	if err := leader.CheckPaxos(l.cfg.Space, l.cfg.Name, t.host); err != nil {
+	if err := leader.CheckNamed(l.cfg.Space, l.cfg.Name, t.host); err != nil {
 		return err
 	}
 	known := *leader
