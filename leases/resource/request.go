@@ -2,6 +2,7 @@ package resource
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/tenurelock/tenure/leases"
@@ -10,7 +11,7 @@ import (
 
 // PutRequest asks the lease's owner to give it up (spec ondisk 4.9): lver is the version that is wanted, mode
 // 1 force or 2 graceful. next, with lver 0, means the version after the present one. lver 0 with mode 0
-// resets the record whatever version it asks for. It returns whom to tell, or a zero owner if the lease is
+// resets the record whatever version it asks for, and whatever state the leader is in. It returns whom to tell, or a zero owner if the lease is
 // free, when nothing is written. leases.RequestOld: the lease has that version already. leases.RequestHigher:
 // a request for a later one is there. leases.RequestMagic, RequestVersion: the record does not verify.
 func (l *Lease) PutRequest(ctx context.Context, lver uint64, mode uint32, next bool) (leases.Owner, error) {
@@ -33,7 +34,7 @@ func (l *Lease) PutRequest(ctx context.Context, lver uint64, mode uint32, next b
 		}
 		to = owner(record(&leader).Owner)
 	}
-	old, err := l.TakeRequest(ctx)
+	old, err := l.takeRequest(ctx, reset)
 	if err != nil {
 		return leases.Owner{}, err
 	}
@@ -50,8 +51,14 @@ func (l *Lease) PutRequest(ctx context.Context, lver uint64, mode uint32, next b
 
 // TakeRequest reads the request record. Where it lies is known once a leader was read.
 func (l *Lease) TakeRequest(ctx context.Context) (ondisk.Request, error) {
+	return l.takeRequest(ctx, false)
+}
+
+// takeRequest is TakeRequest; with anyway, a leader that does not verify leaves the sizes as they were assumed.
+func (l *Lease) takeRequest(ctx context.Context, anyway bool) (ondisk.Request, error) {
 	if !l.sized {
-		if _, err := l.ReadLeader(ctx); err != nil {
+		var bad *ondisk.FormatError
+		if _, err := l.ReadLeader(ctx); err != nil && (!anyway || !errors.As(err, &bad)) {
 			return ondisk.Request{}, err
 		}
 	}
