@@ -31,6 +31,8 @@ func identityOf(st *unix.Stat_t) (identity, error) {
 		return identity{block: true, dev: st.Rdev}, nil
 	case unix.S_IFREG:
 		return identity{dev: st.Dev, ino: st.Ino}, nil
+	case unix.S_IFDIR:
+		return identity{}, fmt.Errorf("%w (%w)", ErrNotStorage, unix.EISDIR)
 	}
 	return identity{}, ErrNotStorage
 }
