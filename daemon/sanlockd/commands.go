@@ -73,13 +73,13 @@ func (s *Server) command(c *client, r request) bool {
 	s.mu.Lock()
 	c.last = r.Cmd
 	registered := c.proc != nil
-	if !registered {
-		c.name = transientName(r.Cmd)
+	cmd, _ := sanlockwire.CommandOf(r.Cmd)
+	if name := transientName(r.Cmd); name != "" {
+		c.name = name
 	}
 	s.mu.Unlock()
-	cmd, _ := sanlockwire.CommandOf(r.Cmd)
 	if r.bad != nil && !cmd.Targeted {
-		s.reply(c, r.Header, resultOf(r.bad), 0, nil)
+		s.reply(c, r.Header, resultOf(r.bad), 0, bodyOfBad(r))
 		return true
 	}
 	h.do(s, c, r)
@@ -89,9 +89,28 @@ func (s *Server) command(c *client, r request) bool {
 	return (!h.closes || registered) && c.listens == nil
 }
 
-// transientName is what status calls a connection that is not registered.
+// bodyOfBad is what goes with the answer to a request that was refused while it was read: stock's library
+// reads the resource of those two whatever the result is.
+func bodyOfBad(r request) []byte {
+	switch r.Cmd {
+	case sanlockwire.CmdReadResource, sanlockwire.CmdReadResourceOwners:
+		if len(r.body) >= sanlockwire.ResourceSize {
+			return r.body[:sanlockwire.ResourceSize]
+		}
+	}
+	return nil
+}
+
+// transientName is what status calls a connection after a command: "" for those that leave it its name. The
+// others take it also from a registered client, as in stock.
 func transientName(cmd uint32) string {
-	switch c, _ := sanlockwire.CommandOf(cmd); cmd {
+	c, _ := sanlockwire.CommandOf(cmd)
+	if c.Targeted {
+		return ""
+	}
+	switch cmd {
+	case sanlockwire.CmdRegister, sanlockwire.CmdRestrict, sanlockwire.CmdVersion:
+		return ""
 	case sanlockwire.CmdStatus, sanlockwire.CmdHostStatus, sanlockwire.CmdRenewal, sanlockwire.CmdLogDump,
 		sanlockwire.CmdGetLockspaces, sanlockwire.CmdGetHosts, sanlockwire.CmdSetConfig, sanlockwire.CmdShutdown,
 		sanlockwire.CmdAddLockspace, sanlockwire.CmdInqLockspace, sanlockwire.CmdRemLockspace:

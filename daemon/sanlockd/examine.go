@@ -137,17 +137,17 @@ func requested(t *token, mode uint32) *order {
 	switch mode {
 	case forceKill:
 		o.sig = syscall.SIGKILL
-		if t.restrict&sanlockwire.RestrictSigkill != 0 {
+		if t.h.restrict&sanlockwire.RestrictSigkill != 0 {
 			o.sig = syscall.SIGTERM
 		}
 	case forceGraceful:
-		if t.kill.Path != "" {
-			kill := t.kill
+		if t.h.kill.Path != "" {
+			kill := t.h.kill
 			o.run = &kill // the pid is never appended here
 			return o
 		}
 		o.sig = syscall.SIGTERM
-		if t.restrict&sanlockwire.RestrictSigterm != 0 {
+		if t.h.restrict&sanlockwire.RestrictSigterm != 0 {
 			o.sig = syscall.SIGKILL
 		}
 	default:

@@ -43,6 +43,14 @@ func flagged(flags uint32) (g ondisk.Geometry, stated bool, err error) {
 	if flags&(sanlockwire.SectorMask|sanlockwire.AlignMask) == 0 {
 		return g, false, nil
 	}
+	if g = partOf(flags); !g.Legal() {
+		return g, true, errSizeFlags
+	}
+	return g, true, nil
+}
+
+// partOf returns the sizes that the flags of a request state, 0 for one that they do not.
+func partOf(flags uint32) (g ondisk.Geometry) {
 	switch {
 	case flags&sanlockwire.Sector512 != 0:
 		g.Sector = 512
@@ -50,10 +58,7 @@ func flagged(flags uint32) (g ondisk.Geometry, stated bool, err error) {
 		g.Sector = 4096
 	}
 	g.Align = ondisk.AlignOf(flags)
-	if !g.Legal() {
-		return g, true, errSizeFlags
-	}
-	return g, true, nil
+	return g
 }
 
 // sizeFlags replaces the size bits of flags by those of real sizes.
@@ -268,9 +273,10 @@ func (s *Server) tryRead(flags uint32, d resource.Disk) error {
 	default:
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(s.root, s.cfg.own().OneIO())
-	defer cancel()
-	b, err := d.Device.Read(ctx, d.Offset, size)
+	if d.Offset >= d.Device.Geometry().Size { // also when the device has larger sectors
+		return fail("read", leases.Name{}, leases.ShortTransfer, device.ErrShort)
+	}
+	b, err := s.peek(s.root, leases.Name{}, d.Device, d.Offset, size)
 	if err != nil {
 		return err
 	}
@@ -301,15 +307,28 @@ func (s *Server) readOwners(ctx context.Context, r *sanlockwire.Resource) ([]res
 		return nil, err
 	}
 	defer closeDisks(disks)
+	guess, stated := defaultGeometry(disks[0].Device), partOf(r.Flags)
+	area := ondisk.MiB // that must end on the device: the smallest, if nothing is stated
+	if stated != (ondisk.Geometry{}) {
+		if guess = stated; guess.Sector == 0 {
+			guess.Sector = defaultGeometry(disks[0].Device).Sector
+		}
+		if guess.Align == 0 {
+			guess.Align = ondisk.DefaultGeometry(guess.Sector).Align
+		}
+		area = guess.Align
+	}
+	end := disks[0].Offset + int64(area-ondisk.ProbeLength)
+	last, err := s.peek(ctx, r.Space, disks[0].Device, end, ondisk.ProbeLength)
+	if err != nil {
+		return nil, err
+	}
+	last.Release()
 	if err := s.tryRead(r.Flags, disks[0]); err != nil {
 		return nil, err
 	}
-	guess, stated, err := flagged(r.Flags)
-	if err != nil {
-		return nil, fail("read", r.Space, leases.Invalid, errSizesSet)
-	}
-	if !stated {
-		guess = defaultGeometry(disks[0].Device)
+	if err := s.statesSizes(ctx, r.Space, disks[0], stated); err != nil {
+		return nil, err
 	}
 	lease, err := s.look(r, disks, guess)
 	if err != nil {
@@ -319,9 +338,6 @@ func (s *Server) readOwners(ctx context.Context, r *sanlockwire.Resource) ([]res
 	if err != nil {
 		return nil, err
 	}
-	if stated && guess != leader.Geometry() {
-		return nil, fail("read", r.Space, leases.Invalid, errSizesSet)
-	}
 	r.LVer = leader.LVer // the sizes are not told here, as in stock
 	for _, h := range holders {
 		if h.Mode == leases.Shared {
@@ -329,6 +345,44 @@ func (s *Server) readOwners(ctx context.Context, r *sanlockwire.Resource) ([]res
 		}
 	}
 	return holders, nil
+}
+
+// statesSizes looks at the sizes in a leader record before anything else of it, as stock does: they must be
+// those that were stated, and where there is no record there are none.
+func (s *Server) statesSizes(
+	ctx context.Context, space leases.Name, d resource.Disk, stated ondisk.Geometry,
+) error {
+	b, err := s.peek(ctx, space, d.Device, d.Offset, ondisk.ProbeLength)
+	if err != nil {
+		return err
+	}
+	defer b.Release()
+	leader, err := ondisk.DecodeLeader(b.Bytes())
+	if err != nil {
+		return err
+	}
+	g := leader.Geometry()
+	if !g.Legal() || stated.Sector != 0 && stated.Sector != g.Sector || stated.Align != 0 && stated.Align != g.Align {
+		return fail("read", space, leases.Invalid, errSizesSet)
+	}
+	return nil
+}
+
+// peek reads a few sectors of a place of which nothing is known yet.
+func (s *Server) peek(
+	ctx context.Context, space leases.Name, dev device.Device, off int64, n int,
+) (*device.Buffer, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.own().OneIO())
+	defer cancel()
+	b, err := dev.Read(ctx, off, n)
+	var op *device.OpError
+	switch {
+	case errors.Is(err, device.ErrShort):
+		err = fail("read", space, leases.ShortTransfer, err)
+	case errors.As(err, &op) && op.Timeout():
+		err = fail("read", space, leases.Timeout, err)
+	}
+	return b, err
 }
 
 // look prepares a lease that is only looked at, or asked for.

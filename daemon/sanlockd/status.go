@@ -15,6 +15,7 @@ const (
 	flagShared       = 1
 	flagRestrictKill = 8
 	flagRestrictTerm = 0x10
+	flagWriteValue   = 0x20
 )
 
 // doStatus answers with state records until the end of the connection (spec sanlock-daemon 1.9). What others
@@ -246,35 +247,39 @@ func (s *Server) appendResources(p []byte) []byte {
 // record is the state record of a lease, of one token or of none. Server.mu is held.
 func (h *holding) record(t *token) sanlockwire.State {
 	var w sanlockwire.Words
-	r, flags, pid, id := h.wire, uint32(0), uint32(h.lastPID), uint32(0)
-	g := h.home.ls.Geometry()
+	// Of the structure behind the text only the names, the disks and the mode are shown.
+	r := sanlockwire.Resource{Space: h.wire.Space, Name: h.wire.Name, Disks: h.wire.Disks}
+	flags, pid, id := uint32(0), uint32(h.lastPID), uint32(0)
+	g, lver := h.home.ls.Geometry(), uint64(0)
 	if h.grant != nil {
-		g = h.grant.Geometry
-		r.LVer = h.grant.Version
+		g, lver = h.grant.Geometry, h.grant.Version
 	}
-	r.Flags &^= sanlockwire.ResShared
 	if h.mode == leases.Shared {
-		r.Flags |= sanlockwire.ResShared
+		r.Flags = sanlockwire.ResShared
 		flags = flagShared
+		pid = 0 // of several it would be no one's
+	}
+	if h.valueSet {
+		flags |= flagWriteValue
+	}
+	if h.restrict&sanlockwire.RestrictSigkill != 0 {
+		flags |= flagRestrictKill
+	}
+	if h.restrict&sanlockwire.RestrictSigterm != 0 {
+		flags |= flagRestrictTerm
 	}
 	if t != nil {
 		pid, id = uint32(t.c.pid.Load()), t.id
-		if t.restrict&sanlockwire.RestrictSigkill != 0 {
-			flags |= flagRestrictKill
-		}
-		if t.restrict&sanlockwire.RestrictSigterm != 0 {
-			flags |= flagRestrictTerm
-		}
 	}
 	w.Add("list", "%s", [...]string{adding: "add", held: "held", removing: "rem", orphan: "orphan"}[h.list])
 	w.Add("flags", "%x", flags)
 	w.Add("sector_size", "%d", g.Sector)
 	w.Add("align_size", "%d", g.Align)
-	w.Add("lver", "%d", r.LVer)
+	w.Add("lver", "%d", lver)
 	w.Add("reused", "%d", h.reused)
 	w.Add("res_id", "%d", h.id)
 	w.Add("token_id", "%d", id)
 	return sanlockwire.State{
-		Type: sanlockwire.StateResource, Data32: pid, Data64: r.LVer, Name: r.Name, Text: w.String(), Resource: r,
+		Type: sanlockwire.StateResource, Data32: pid, Data64: lver, Name: r.Name, Text: w.String(), Resource: r,
 	}
 }

@@ -41,23 +41,24 @@ type holding struct {
 	disks      []resource.Disk
 	lease      *resource.Lease
 	grant      *resource.Grant
-	memory     resource.Memory // of how it was left last time
-	busy       bool            // an operation is at work on it
-	examine    bool            // it is to be looked at for a request
+	memory     resource.Memory      // of how it was left last time
+	busy       bool                 // an operation is at work on it
+	examine    bool                 // it is to be looked at for a request
+	valueSet   bool                 // its value block was changed; status says so until the release, as in stock
+	restrict   uint32               // of the client that acquired it exclusively; a shared lease keeps none
+	kill       sanlockwire.Killpath // likewise
 	tokens     []*token
 	lastPID    int32 // of the token that went last
 }
 
 // token is one client's hold on a lease.
 type token struct {
-	id       uint32
-	c        *client
-	h        *holding
-	flags    uint32 // of the resource in the request
-	restrict uint32 // of the client when it acquired
-	kill     sanlockwire.Killpath
-	lver     uint64 // 0 while it was never acquired exclusively
-	adopted  bool   // the lease was an orphan
+	id      uint32
+	c       *client
+	h       *holding
+	flags   uint32 // of the resource in the request
+	lver    uint64 // 0 while it was never acquired exclusively
+	adopted bool   // the lease was an orphan
 }
 
 // retiredID remembers a lease that is not held any more: its number, so that it gets the same again, and how
@@ -126,7 +127,10 @@ func (s *Server) forget(h *holding) {
 // newToken gives c a hold that it does not see yet. s.mu is held.
 func (s *Server) newToken(c *client, h *holding, r sanlockwire.Resource) *token {
 	s.lastID.token++
-	t := &token{id: s.lastID.token, c: c, h: h, flags: r.Flags, restrict: c.restricted, kill: c.kill}
+	t := &token{id: s.lastID.token, c: c, h: h, flags: r.Flags}
+	if h.list == adding && !r.Shared() {
+		h.restrict, h.kill = c.restricted, c.kill
+	}
 	h.tokens = append(h.tokens, t)
 	return t
 }

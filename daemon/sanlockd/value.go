@@ -44,7 +44,13 @@ func (s *Server) doSetLVB(c *client, r request) {
 	err := res.Decode(r.body)
 	if err == nil {
 		value := r.body[sanlockwire.ResourceSize:]
-		err = s.withValue(c.ctx, res, func(h *holding) error { return h.grant.SetLVB(value) })
+		err = s.withValue(c.ctx, res, func(h *holding) error {
+			if err := h.grant.SetLVB(value); err != nil {
+				return err
+			}
+			h.valueSet = true
+			return nil
+		})
 	}
 	s.debugCmd(r.Cmd, "cmd_set_lvb %d,%d %s:%s done %d", c.slot, c.fd, res.Space, res.Name, resultOf(err))
 	s.reply(c, r.Header, resultOf(err), 0, nil)
