@@ -20,6 +20,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(holderEnv) != "" {
 		os.Exit(hold(os.Getenv(holderEnv)))
 	}
+	if runDir := os.Getenv(envProcess); runDir != "" {
+		os.Exit(connectAndWait(runDir))
+	}
 	code := m.Run()
 	if built.dir != "" {
 		if err := os.RemoveAll(built.dir); err != nil {

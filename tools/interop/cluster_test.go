@@ -75,7 +75,8 @@ func start(t testing.TB, k kind, id uint64) *node {
 	return startIn(t, t.TempDir(), k, id)
 }
 
-// startIn is start in a directory, which may be that of a daemon that was killed.
+// startIn is start in a directory, which may be that of a daemon that was killed. It is the daemon's current
+// one: relative paths in requests are looked for there.
 func startIn(t testing.TB, dir string, k kind, id uint64) *node {
 	t.Helper()
 	need.Root(t)
@@ -91,6 +92,7 @@ func startIn(t testing.TB, dir string, k kind, id uint64) *node {
 	n.cmd = exec.Command(k.program(t), "daemon", "-D", "-w", "0", "-h", "0", "-l", "0",
 		"-e", fmt.Sprintf("host%d", id))
 	n.cmd.Env = append(os.Environ(), "SANLOCK_RUN_DIR="+n.runDir, "SANLOCK_PRIVILEGED=0")
+	n.cmd.Dir = dir
 	n.cmd.Stdout, n.cmd.Stderr = out, out
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // also when a test is interrupted
 	if err := n.cmd.Start(); err != nil {
