@@ -206,15 +206,15 @@ func (s *Server) doWriteResource(c *client, r request) {
 }
 
 func (s *Server) writeResource(r sanlockwire.Resource, numHosts uint64, clear bool) error {
-	g, stated, err := flagged(r.Flags)
-	if err != nil {
-		return err
-	}
 	disks, err := s.openDisks(r)
 	if err != nil {
 		return err
 	}
 	defer closeDisks(disks)
+	g, stated, err := flagged(r.Flags)
+	if err != nil {
+		return err
+	}
 	for _, d := range disks {
 		if !stated {
 			g = defaultGeometry(d.Device)

@@ -161,10 +161,10 @@ func (l *Leader) checkPaxos(space, resource leases.Name, host uint64, emptyIsAny
 	if err := l.checkHead("paxos leader", PaxosMagic, PaxosVersion); err != nil {
 		return err
 	}
-	if !(emptyIsAny && space.IsEmpty()) && !l.SpaceName.Equal(space) {
+	if (!emptyIsAny || !space.IsEmpty()) && !l.SpaceName.Equal(space) {
 		return wrongName("paxos leader", "space_name", leases.WrongSpace, l.SpaceName, space)
 	}
-	if !(emptyIsAny && resource.IsEmpty()) && !l.ResourceName.Equal(resource) {
+	if (!emptyIsAny || !resource.IsEmpty()) && !l.ResourceName.Equal(resource) {
 		return wrongName("paxos leader", "resource_name", leases.WrongResource, l.ResourceName, resource)
 	}
 	if l.NumHosts < host {

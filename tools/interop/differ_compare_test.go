@@ -19,7 +19,6 @@ const (
 	deltaMagic   = 0x12212010
 	paxosMagic   = 0x06152010
 	clearedMagic = 0x11282016
-	requestMagic = 0x08292011
 	lvbSector    = 2002
 )
 
@@ -71,11 +70,11 @@ func canonical(p plate, index int64, was []byte, bitmaps bool) []byte {
 		blur(b, 152)
 		blur(b, 192)
 		return b
-	case requestMagic:
-		clear(b[20:24])
-		return b
 	}
 	area, sector := index*p.sector/p.align, index%(p.align/p.sector)
+	if sector == 1 { // a request, perhaps with a damaged magic
+		clear(b[20:24])
+	}
 	if area == 0 && !p.file || sector < 2 || sector >= lvbSector {
 		return b
 	}

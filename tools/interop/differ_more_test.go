@@ -421,10 +421,10 @@ func (g *generator) damage() (step, bool) {
 	what := [...]string{"checksum", "magic", "version", "space name", "host block", "request", "num_hosts"}[n]
 	text := fmt.Sprintf("%s of %s:%s", what, s.space, s.name)
 	flip := func() string {
-		switch {
-		case n == 4:
+		switch n {
+		case 4:
 			g.w.block(s.plate, s.area, liveHost, func(b []byte) { b[0] ^= 0x55 })
-		case n == 5:
+		case 5:
 			g.w.block(s.plate, s.area, 0, func(b []byte) { b[0] ^= 0x55 })
 		default:
 			at := [...]int{168, 0, 6, 56, 0, 0, 17}[n]
@@ -462,9 +462,6 @@ func (g *generator) damage() (step, bool) {
 	}
 	return step{text: "damage the " + text, act: flip}, true
 }
-
-// demand makes a neighbour ask for a lease that is held exclusively: its holder is told by a signal.
-func (g *generator) demand() (step, bool) { return step{}, false }
 
 // quiet waits until also the bitmaps agree.
 func (g *generator) quiet() (step, bool) {

@@ -41,6 +41,8 @@ const (
 	maxTokens        = 7 // a RELEASE_ALL of more than 8 overflows an array in stock
 )
 
+const severalDisks = "a transfer that fails on most of several disks"
+
 // step is one operation on both sides.
 type step struct {
 	text     string
@@ -79,15 +81,25 @@ type spot struct {
 
 // spots are the leases that the twins begin with.
 var spots = []spot{
-	{"LSA", "RA1", 0, 1, 0}, {"LSA", "RA2", 0, 2, 0}, {"LSA", "RA3", 0, 3, 0}, {"LSA", "RA4", 0, 4, 0},
+	{"LSA", "RA1", 0, 1, 0},
+	{"LSA", "RA2", 0, 2, 0},
+	{"LSA", "RA3", 0, 3, 0},
+	{"LSA", "RA4", 0, 4, 0},
 	{"LSA", "RA5", 0, 5, 2},
-	{"LSB", "RB1", 1, 1, 0}, {"LSB", "RB2", 1, 2, 0},
-	{"LSC", "RC1", 2, 1, 0}, {"LSC", "RC2", 2, 2, 0}, {"LSC", "RC3", 2, 3, 0}, {"LSC", "RC4", 2, 4, 0},
+	{"LSB", "RB1", 1, 1, 0},
+	{"LSB", "RB2", 1, 2, 0},
+	{"LSC", "RC1", 2, 1, 0},
+	{"LSC", "RC2", 2, 2, 0},
+	{"LSC", "RC3", 2, 3, 0},
+	{"LSC", "RC4", 2, 4, 0},
 }
 
 // scratch are areas that no lease is in use on.
 var scratch = []spot{
-	{"LSA", "SA1", 0, 6, 0}, {"SPARE", "SA2", 0, 7, 0}, {"SPARE", "SB", 1, 3, 0}, {"LSC", "SC", 2, 5, 0},
+	{"LSA", "SA1", 0, 6, 0},
+	{"SPARE", "SA2", 0, 7, 0},
+	{"SPARE", "SB", 1, 3, 0},
+	{"LSC", "SC", 2, 5, 0},
 	{"LSA", "SF", 3, 2, 0},
 }
 
@@ -98,7 +110,6 @@ type generator struct {
 	w     *world
 	rng   *rand.Rand
 	queue []step // what must come next
-	used  map[string]bool
 }
 
 func (g *generator) chance(percent int) bool { return g.rng.IntN(100) < percent }
@@ -320,7 +331,6 @@ var draws = []struct {
 	{4, (*generator).shutdown},
 	{30, (*generator).foreign},
 	{20, (*generator).damage},
-	{2, (*generator).demand},
 	{1, (*generator).quiet},
 }
 
@@ -415,6 +425,9 @@ func (g *generator) acquire() (step, bool) {
 	s.row = func(stock, ours int32) string {
 		if stock == resultHeld && ours == resultOwnedRetry || stock == resultOwnedRetry && ours == resultHeld {
 			return "after our own join every owner looks alive for one renewal"
+		}
+		if (stock == resultBlockRead || stock == resultLeaderRead) && ours < 0 && ours > resultTooShort-1 {
+			return severalDisks
 		}
 		record := ours <= resultLeaderRead && ours >= resultChecksum
 		if (stock == resultTooShort || stock == resultBlockRead) && record {
@@ -654,6 +667,9 @@ func (g *generator) request() (step, bool) {
 	m.data = pick[uint32](g, 0, 1, 2, 3)
 	s := g.about(r, m, "%s flags %x force %d", r, m.flags, m.data)
 	s.row = func(stock, ours int32) string {
+		if stock == resultLeaderRead && ours < 0 {
+			return severalDisks
+		}
 		wrong := stock == -22 || stock == -270 || stock == resultTooShort
 		if wrong && ours <= resultBadMagic && ours >= resultChecksum {
 			return "a request is read and reset at the sizes of the leader"

@@ -278,7 +278,7 @@ type model struct {
 type held struct {
 	space, name, list string
 	client            int // -1: nobody's
-	shared, converted bool
+	shared            bool
 }
 
 // read takes the model from a STATUS answer; false while something is still going on in the background.

@@ -191,8 +191,7 @@ func receiveFile(fd int) (*os.File, error) {
 func (p *process) wait() {
 	err := p.cmd.Wait()
 	fate := "exited"
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		fate = exit.String()
 	}
 	p.mu.Lock()
