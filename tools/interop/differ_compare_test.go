@@ -214,7 +214,6 @@ var free = map[uint32][]string{
 	recordClient: {"fd", "kill_last"},
 	recordSpace: {
 		"acquire_last_attempt", "acquire_last_success", "renewal_last_attempt", "renewal_last_success",
-		"set_max_sectors_kb", // COMPATIBILITY.md
 	},
 	recordResource: {"token_id", "res_id", "reused"},
 	recordHost:     {"last_check", "last_live", "last_req", "timestamp"},
