@@ -208,8 +208,8 @@ func TestRemoveStopsUsers(t *testing.T) {
 		if got := c.who.signals(); len(got) != 0 {
 			t.Errorf("c, which held nothing, was sent %v", got)
 		}
-		if owner(disk, 1) != 1 || !sharing(disk, 2, 1) || owner(disk, 3) != 1 || deltaLease(disk, 1).Timestamp != 0 {
-			t.Error("want the leases on disk as they were and the host id free")
+		if owner(disk, 1) != 0 || sharing(disk, 2, 1) || owner(disk, 3) != 0 || deltaLease(disk, 1).Timestamp != 0 {
+			t.Error("want the leases and the host id free on disk")
 		}
 		if h.count(orphan) != 0 {
 			t.Error("an orphan outlived its lockspace")

@@ -148,6 +148,9 @@ func (s *Server) lost(sp *space) {
 func (s *Server) leave(sp *space) {
 	s.mu.Lock()
 	sp.list = removing
+	s.mu.Unlock()
+	s.giveBackAll(sp)
+	s.mu.Lock()
 	s.purge(sp)
 	wreckage := sp.wreckage
 	s.tell()
@@ -170,6 +173,49 @@ func (s *Server) leave(sp *space) {
 	s.closeSpace(sp)
 	s.drop(sp)
 	sp.log.Debug().Msg("free lockspace")
+}
+
+// giveBackAll frees on disk what the users of a removed lockspace held when they were stopped, orphans
+// included. Stock leaves that owned by a host id that is free.
+func (s *Server) giveBackAll(sp *space) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	s.busy.Go(func() {
+		defer cancel()
+		select {
+		case <-sp.ls.Lost():
+		case <-ctx.Done():
+		}
+	})
+	for {
+		h := s.nextLeft(sp)
+		if h == nil {
+			return
+		}
+		if err := h.lease.Release(ctx, h.grant, ""); err != nil {
+			sp.log.Error().Uint32("r", h.id).Err(err).Msg("release with its lockspace; it is free when the host id is")
+		}
+		s.mu.Lock()
+		h.busy = false
+		s.forget(h)
+		s.mu.Unlock()
+	}
+}
+
+// nextLeft takes a lease of a lockspace that is being left, or nil if there is none or nothing may be written.
+func (s *Server) nextLeft(sp *space) *holding {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sp.failed || sp.ls.Cause() != nil {
+		return nil
+	}
+	for _, h := range s.holdings {
+		if h.home == sp && h.grant != nil && !h.busy {
+			h.busy = true
+			return h
+		}
+	}
+	return nil
 }
 
 // purge forgets every lease of a lockspace that is left: it stays on disk as it is, and counts for nothing

@@ -108,7 +108,7 @@ func (s *Server) releaseOrphans(r sanlockwire.Resource) int32 {
 		}
 		n++
 		if h.home.isOver() {
-			s.forget(h)
+			s.leaveBehind(h)
 		} else {
 			s.giveBackLater(h)
 		}

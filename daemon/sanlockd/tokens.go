@@ -170,12 +170,22 @@ func (s *Server) bequeath(t *token) {
 	switch {
 	case h == nil:
 	case h.home.isOver():
-		s.forget(h)
+		s.leaveBehind(h)
 	case t.flags&sanlockwire.ResPersistent != 0:
 		s.move(h, orphan)
 	default:
 		s.giveBackLater(h)
 	}
+}
+
+// leaveBehind ends a lease of a lockspace that is over. What a removed one had is given back on disk when it
+// is left; of one that was lost nothing may be written any more. s.mu is held.
+func (s *Server) leaveBehind(h *holding) {
+	if h.home.failed || h.grant == nil {
+		s.forget(h)
+		return
+	}
+	s.move(h, removing)
 }
 
 // giveBackLater releases a lease in the background; it counts as being released until that is done. s.mu is
@@ -197,7 +207,7 @@ func (s *Server) giveBack(h *holding, rename string) error {
 	if !s.seize(h) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.forget(h)
+		s.leaveBehind(h)
 		return nil
 	}
 	err := h.lease.Release(h.home.ctx, h.grant, rename)

@@ -131,6 +131,31 @@ func compareImages(w *world, bitmaps bool) (differences []string) {
 	return differences
 }
 
+// leaveBehind puts back on our disks what stock leaves there with a lockspace that is removed: leases that are
+// held, by a host id that is free. Ours gives them back.
+func (w *world) leaveBehind() {
+	const leaseMagic, ownerAt, timestampAt, sharedAt = 0x06152010, 32, 152, 128
+	for i, p := range plates {
+		stock, ours := w.twins[debian].images[i], w.twins[tenure].images[i]
+		for at := int64(0); at < int64(len(stock)); at += p.align {
+			if word(stock, int(at)) != leaseMagic {
+				continue
+			}
+			block := at + (1+differID)*p.sector
+			given := quad(stock, int(at+ownerAt)) == differID && quad(stock, int(at+timestampAt)) != 0 &&
+				quad(ours, int(at+timestampAt)) == 0
+			const shared = 1
+			left := word(stock, int(block+sharedAt))&shared != 0 && word(ours, int(block+sharedAt))&shared == 0
+			if !given && !left {
+				continue
+			}
+			copy(ours[at:at+p.sector], stock[at:at+p.sector])
+			copy(ours[block:block+p.sector], stock[block:block+p.sector])
+			w.allowed["a removed lockspace gives its leases back"]++
+		}
+	}
+}
+
 func compareSectors(p plate, index int64, stock, ours []byte, bitmaps bool) []string {
 	x, y := canonical(p, index, stock, bitmaps), canonical(p, index, ours, bitmaps)
 	perArea := p.align / p.sector

@@ -311,12 +311,14 @@ func (g *generator) rejoin() (step, bool) {
 	m := g.order(cmdRemLockspace)
 	m.flags, m.body = pick[uint32](g, 0, 1), spaceOn(i).bytes()
 	s := g.say(-1, m, "%s flags %x", spaces[i], m.flags)
+	s.after = g.w.leaveBehind
 	if m.flags == 1 {
 		wait := g.order(cmdInqLockspace)
 		wait.flags, wait.body = 1, spaceOn(i).bytes()
 		gone := g.say(-1, wait, "%s wait", spaces[i])
 		s.after = func() {
 			g.w.until(gone, func(a answer) bool { return int32(a.Data) == -2 })
+			g.w.leaveBehind()
 		}
 	}
 	unused := g.say(-1, g.order(cmdVersion), "between")
