@@ -180,14 +180,14 @@ func TestGoldenExclusive(t *testing.T) {
 		free := image(t, "p01-paxos-free-512")
 		s := formattedStage(t, "p01-paxos-free-512", "", 4049)
 		s.compare("p01", free, nil)
-		g := s.acquire(1, exclusive)
+		g := s.acquire(1, ex)
 		s.compare("p02", image(t, "p02-paxos-owned-ex-512"), nil)
 		_, err := s.lease(3).Acquire(t.Context(), host(3, 1), Request{Mode: leases.Shared}, oracle{})
 		wantKind(t, err, leases.Held)
 		s.release(1, g, "")
 		// Host 3 was refused before it had anything to write; stock writes a block without a vote.
 		s.compare("p03", image(t, "p03-paxos-released-ex-512"), func(block func(int) []byte) { clear(block(3)) })
-		s.acquire(2, exclusive)
+		s.acquire(2, ex)
 		s.compare("p04", image(t, "p04-paxos-owned-ex-2nd-512"), func(block func(int) []byte) { clear(block(3)) })
 	})
 }
@@ -196,7 +196,7 @@ func TestGoldenExclusive(t *testing.T) {
 func TestGoldenTakeover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t, image(t, "p03-paxos-released-ex-512"), 4049)
-		g := s.acquire(2, exclusive)
+		g := s.acquire(2, ex)
 		s.compare("p04", image(t, "p04-paxos-owned-ex-2nd-512"), nil)
 		s.release(2, g, "")
 		// A conversion that stock's host 1 had refused left heap bytes in its block: they are no obstacle,
@@ -226,7 +226,7 @@ func TestGoldenShared(t *testing.T) {
 		s.compare("p05", image(t, "p05-paxos-sh-one-512"), nil)
 		two := s.acquire(2, sharing)
 		s.compare("p06", image(t, "p06-paxos-sh-two-512"), nil)
-		_, err := s.lease(3).Acquire(t.Context(), host(3, 1), exclusive, oracle{})
+		_, err := s.lease(3).Acquire(t.Context(), host(3, 1), ex, oracle{})
 		wantKind(t, err, leases.SharedHeld)
 		wantKind(t, s.lease(1).Convert(t.Context(), one, leases.Exclusive, false, oracle{}), leases.SharedHeld)
 		s.release(2, two, "")
@@ -266,7 +266,7 @@ func TestGoldenSteps(t *testing.T) {
 func TestGoldenRequestAndClear(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := formattedStage(t, "p10-paxos-request-512", "", 4055)
-		g := s.acquire(3, exclusive)
+		g := s.acquire(3, ex)
 		to, err := s.lease(1).PutRequest(t.Context(), 2, 2, false)
 		if err != nil || to != host(3, 1) {
 			t.Errorf("request goes to %v, %v", to, err)
@@ -284,7 +284,7 @@ func TestGoldenRequestAndClear(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.compare("p12", image(t, "p12-paxos-clear-512"), nil)
-		_, err = s.lease(1).Acquire(t.Context(), host(1, 1), exclusive, oracle{})
+		_, err = s.lease(1).Acquire(t.Context(), host(1, 1), ex, oracle{})
 		wantKind(t, err, leases.BadMagic)
 	})
 }
@@ -292,7 +292,7 @@ func TestGoldenRequestAndClear(t *testing.T) {
 func TestGoldenRenameNumHostsValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := formattedStage(t, "p13-paxos-renamed-512", "RES5", 4078)
-		s.release(1, s.acquire(1, exclusive), "NEWNAME")
+		s.release(1, s.acquire(1, ex), "NEWNAME")
 		s.compare("p13", image(t, "p13-paxos-renamed-512"), nil)
 
 		s = formattedStage(t, "p14-paxos-numhosts-512", "", 4078)
@@ -316,13 +316,13 @@ func TestGoldenRenameNumHostsValue(t *testing.T) {
 func TestGoldenSizes(t *testing.T) {
 	for _, n := range []int{1, 2, 4, 8} {
 		synctest.Test(t, func(t *testing.T) {
-			free, ex := fmt.Sprintf("k%d-paxos-free-4k-%dM", n, n), fmt.Sprintf("k%d-paxos-ex-4k-%dM", n, n)
-			held := image(t, ex)
+			free, taken := fmt.Sprintf("k%d-paxos-free-4k-%dM", n, n), fmt.Sprintf("k%d-paxos-ex-4k-%dM", n, n)
+			held := image(t, taken)
 			leader := imageLeader(t, held)
 			s := formattedStage(t, free, "", leader.Timestamp)
 			s.compare(free, image(t, free), nil)
-			s.acquire(leases.HostID(leader.OwnerID), exclusive)
-			s.compare(ex, held, nil)
+			s.acquire(leases.HostID(leader.OwnerID), ex)
+			s.compare(taken, held, nil)
 		})
 	}
 }
@@ -388,7 +388,7 @@ func TestGoldenNotWriter(t *testing.T) {
 		before.Encode(sector)
 		s.disk.Poke(0, sector)
 		s.disk.Poke(s.geometry.BlockOffset(2), make([]byte, s.geometry.Sector))
-		_, err := s.lease(2).Acquire(t.Context(), host(2, 1), exclusive, oracle{})
+		_, err := s.lease(2).Acquire(t.Context(), host(2, 1), ex, oracle{})
 		wantKind(t, err, leases.CommittedOther)
 		s.compare("p20", published, nil)
 

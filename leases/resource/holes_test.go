@@ -2,66 +2,23 @@ package resource
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/tenurelock/tenure/leases"
-	"github.com/tenurelock/tenure/leases/device"
-	"github.com/tenurelock/tenure/leases/device/faulty"
 	"github.com/tenurelock/tenure/leases/device/memdisk"
 	"github.com/tenurelock/tenure/leases/monotime"
 	"github.com/tenurelock/tenure/leases/ondisk"
 	"github.com/tenurelock/tenure/leases/timeouts"
 )
 
-// Each test here is about a safety hole of stock sanlock 3.8.5 (spec ondisk 9). It says stock's rule in a few
-// lines, shows that the rule does harm in the state that it sets up, and that we do not do that harm.
-
-var exclusive = Request{Mode: leases.Exclusive}
-
-// openLease returns a host's lease over its own handle of disk.
-func openLease(t *testing.T, disk *memdisk.Disk) *Lease {
-	t.Helper()
-	d := disk.Open(t.Name())
-	t.Cleanup(func() { d.Close() })
-	return leaseOn(t, small, d)
-}
-
-func mustAcquire(t *testing.T, l *Lease, self leases.Owner, req Request, live leases.Liveness) *Grant {
-	t.Helper()
-	g, err := l.Acquire(t.Context(), self, req, live)
-	if err != nil {
-		t.Fatalf("%v: %v", self, err)
-	}
-	return g
-}
-
-func blockOf(t *testing.T, disk *memdisk.Disk, host uint64) ondisk.HostBlock {
-	t.Helper()
-	hb, err := ondisk.DecodeHostBlock(disk.Bytes(small.BlockOffset(host), small.Sector))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return hb
-}
-
-func leaderOf(t *testing.T, disk *memdisk.Disk) ondisk.Leader {
-	t.Helper()
-	leader, err := ondisk.DecodeLeader(disk.Bytes(0, small.Sector))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return leader
-}
-
-// vote is the part of a block that an acceptor must not forget.
-func vote(b ondisk.HostBlock) [6]uint64 {
-	return [6]uint64{b.MBal, b.Bal, b.Inp, b.Inp2, b.Inp3, b.LVer}
-}
+// Each test here is about a safety hole of stock sanlock 3.8.5 (spec ondisk 9; votes_test.go and
+// records_test.go have more). It says stock's rule in a few lines, shows that the rule does harm in the state
+// that it sets up, and that we do not do that harm.
 
 // TestValueBlockStaysInItsArea is hole 9.1: stock's value block is sector 2002 whatever the size of the area.
 func TestValueBlockStaysInItsArea(t *testing.T) {
@@ -102,16 +59,16 @@ func valueInArea(t *testing.T, g ondisk.Geometry) {
 	}
 	if err != nil {
 		wantKind(t, err, leases.Invalid)
-		if l.Unsettled() {
-			t.Error("the refusal left something behind")
+		if !bytes.Equal(before, disk.Bytes(0, size)) || l.Unsettled() {
+			t.Error("a value block that cannot be was refused after the disk was written")
 		}
-		// Whatever the refused acquire did, the lease is free for others.
+		// The lease is free for others, and for us without a value.
 		other := open("RES1", area)
-		theirs := mustAcquire(t, other, host(2, 1), exclusive, oracle{})
+		theirs := mustAcquire(t, other, host(2, 1), ex, oracle{})
 		if err := other.Release(t.Context(), theirs, ""); err != nil {
 			t.Fatal(err)
 		}
-		got = mustAcquire(t, l, host(1, 1), exclusive, oracle{})
+		got = mustAcquire(t, l, host(1, 1), ex, oracle{})
 		wantKind(t, got.SetLVB([]byte("value")), leases.Invalid)
 	} else if err := got.SetLVB(bytes.Repeat([]byte{1}, g.Sector)); err != nil {
 		t.Fatal(err)
@@ -132,12 +89,12 @@ func valueInArea(t *testing.T, g ondisk.Geometry) {
 	}
 	// What stock does: the victim cannot be acquired any more.
 	neighbour := open("VICTIM", victim)
-	ng := mustAcquire(t, neighbour, host(1, 1), exclusive, oracle{})
+	ng := mustAcquire(t, neighbour, host(1, 1), ex, oracle{})
 	if err := neighbour.Release(t.Context(), ng, ""); err != nil {
 		t.Fatal(err)
 	}
 	disk.Poke(stock, bytes.Repeat([]byte{1}, g.Sector))
-	_, err = neighbour.Acquire(t.Context(), host(2, 1), exclusive, oracle{})
+	_, err = neighbour.Acquire(t.Context(), host(2, 1), ex, oracle{})
 	wantKind(t, err, leases.BlockChecksum)
 }
 
@@ -178,7 +135,7 @@ func TestOldIncarnationIsNotUs(t *testing.T) {
 			disk := place(t)
 			var winner *Grant
 			for _, i := range order {
-				g, err := openLease(t, disk).Acquire(t.Context(), present[i], exclusive, live)
+				g, err := openLease(t, disk).Acquire(t.Context(), present[i], ex, live)
 				switch {
 				case err != nil && winner == nil:
 					t.Errorf("order %v: %v cannot have a lease that nobody holds: %v", order, present[i], err)
@@ -188,7 +145,10 @@ func TestOldIncarnationIsNotUs(t *testing.T) {
 					t.Errorf("order %v: granted to %v, then to %v", order, winner.Owner, g.Owner)
 				default:
 					winner = g
-					leader := leaderOf(t, disk)
+					if g.Version != 2 {
+						t.Errorf("order %v: version %d, want 2 after the round of the old vote", order, g.Version)
+					}
+					leader := leaderAt(t, disk)
 					got := host(leases.HostID(leader.OwnerID), leases.Generation(leader.OwnerGeneration))
 					if got != present[i] || leader.LVer != g.Version || leader.Timestamp == 0 {
 						t.Errorf("order %v: %v was told that it owns, the leader says %v, lver %d", order,
@@ -200,16 +160,33 @@ func TestOldIncarnationIsNotUs(t *testing.T) {
 	}
 }
 
-// twoFaced knows what a cache would say and what a read of the disk says.
-type twoFaced struct {
-	cached, fresh map[leases.Owner]leases.Verdict
-	err           error
-	asked         []leases.Owner
-}
-
-func (f *twoFaced) Probe(_ context.Context, o leases.Owner) (leases.Verdict, error) {
-	f.asked = append(f.asked, o)
-	return f.fresh[o], f.err
+// TestSlowOwnerIsOutwaited is hole 9.3: an owner with an io_timeout of 30 s is dead after 300 s of silence.
+// Stock, when it has not yet looked at the owner, waits by its own io_timeout.
+func TestSlowOwnerIsOutwaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := formatted(t, small, 16)
+		a, b := openLease(t, disk), openLease(t, disk)
+		if _, err := a.Acquire(t.Context(), host(1, 1), ex, oracle{}); err != nil {
+			t.Fatal(err)
+		}
+		theirs, ours := timeouts.Set{IO: 30, Fire: 60}, timeouts.Set{IO: 2, Fire: 60}
+		if ours.HostDead() >= theirs.HostDead() {
+			t.Error("stock would not take it too early: the test is about something else")
+		}
+		began := time.Now()
+		live := &slow{dead: began.Add(theirs.HostDead())}
+		g, err := b.Acquire(t.Context(), host(2, 1), ex, live)
+		if err != nil {
+			t.Fatal(err)
+		}
+		waited := time.Since(began)
+		if waited < theirs.HostDead() || waited > theirs.HostDead()+2*time.Second || g.Version != 2 {
+			t.Errorf("version %d after %v, want 2 after %v", g.Version, waited, theirs.HostDead())
+		}
+		if want := int(theirs.HostDead() / time.Second); live.probes < want || live.probes > want+2 {
+			t.Errorf("%d looks at the owner, want one a second", live.probes)
+		}
+	})
 }
 
 // stockGrants says whether stock finds no live sharer: it asks the cache.
@@ -243,7 +220,7 @@ func TestSharersAreAskedAfresh(t *testing.T) {
 		for _, c := range cases {
 			synctest.Test(t, func(t *testing.T) {
 				disk := formatted(t, small, 8)
-				sharing := Request{Mode: leases.Shared}
+				sharing := sh
 				mustAcquire(t, openLease(t, disk), host(3, 1), sharing, oracle{})
 				mustAcquire(t, openLease(t, disk), host(5, 7), sharing, oracle{})
 				live := &twoFaced{cached: dead, fresh: c.fresh, err: c.err}
@@ -256,7 +233,7 @@ func TestSharersAreAskedAfresh(t *testing.T) {
 					g := mustAcquire(t, l, host(1, 1), sharing, oracle{})
 					err = l.Convert(t.Context(), g, leases.Exclusive, false, live)
 				} else {
-					_, err = l.Acquire(t.Context(), host(1, 1), exclusive, live)
+					_, err = l.Acquire(t.Context(), host(1, 1), ex, live)
 				}
 				where := fmt.Sprintf("%s, convert %v", c.name, convert)
 				grants := c.err == nil && c.fresh[host(3, 1)].Gone() && c.fresh[host(5, 7)].Gone()
@@ -270,7 +247,7 @@ func TestSharersAreAskedAfresh(t *testing.T) {
 					t.Errorf("%s: only %v were asked about", where, live.asked)
 				}
 				for _, o := range []leases.Owner{host(3, 1), host(5, 7)} {
-					if b := blockOf(t, disk, uint64(o.Host)); !b.Shared() && c.fresh[o] != leases.Dead {
+					if b := blockAt(t, disk, uint64(o.Host)); !b.Shared() && c.fresh[o] != leases.Dead {
 						t.Errorf("%s: the mark of %v was cleared, which is %v", where, o, c.fresh[o])
 					}
 				}
@@ -283,11 +260,11 @@ func TestSharersAreAskedAfresh(t *testing.T) {
 func TestSharersAreAskedEachTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := formatted(t, small, 8)
-		mustAcquire(t, openLease(t, disk), host(3, 1), Request{Mode: leases.Shared}, oracle{})
+		mustAcquire(t, openLease(t, disk), host(3, 1), sh, oracle{})
 		l := openLease(t, disk)
 		for i, v := range []leases.Verdict{leases.Alive, leases.Failing, leases.Dead} {
 			live := &twoFaced{fresh: map[leases.Owner]leases.Verdict{host(3, 1): v}}
-			_, err := l.Acquire(t.Context(), host(1, 1), exclusive, live)
+			_, err := l.Acquire(t.Context(), host(1, 1), ex, live)
 			if (err == nil) != v.Gone() || len(live.asked) != 1 {
 				t.Errorf("acquire %d, sharer %v: asked about %v, got %v", i, v, live.asked, err)
 			}
@@ -295,140 +272,43 @@ func TestSharersAreAskedEachTime(t *testing.T) {
 	})
 }
 
-// TestVotesAreKept is hole 9.5: stock writes zeros over votes when a shared acquire fails, when a proposal is
-// withdrawn, and when the mark of a dead sharer is cleared.
-func TestVotesAreKept(t *testing.T) {
-	sharing := Request{Mode: leases.Shared}
-	cases := []struct {
-		name  string
-		voter uint64
-		run   func(t *testing.T, disk *memdisk.Disk) (before ondisk.HostBlock)
-	}{
-		{"failed shared acquire", 3, func(t *testing.T, disk *memdisk.Disk) ondisk.HostBlock {
-			l := openLease(t, disk)
-			if err := l.Release(t.Context(), mustAcquire(t, l, host(3, 1), exclusive, oracle{}), ""); err != nil {
-				t.Fatal(err)
-			}
-			mustAcquire(t, openLease(t, disk), host(1, 1), exclusive, oracle{})
-			before := blockOf(t, disk, 3)
-			_, err := l.Acquire(t.Context(), host(3, 1), sharing, oracle{})
-			wantKind(t, err, leases.Held)
-			return before
-		}},
-		{"clearing a dead sharer", 3, func(t *testing.T, disk *memdisk.Disk) ondisk.HostBlock {
-			mustAcquire(t, openLease(t, disk), host(3, 1), sharing, oracle{})
-			before := blockOf(t, disk, 3)
-			dead := oracle{host(3, 1): leases.Dead}
-			mustAcquire(t, openLease(t, disk), host(1, 1), exclusive, dead)
-			if b := blockOf(t, disk, 3); b.Shared() {
-				t.Error("the mark of the dead sharer is still there")
-			}
-			return before
-		}},
-		{"withdrawal after phase 2", 3, func(t *testing.T, disk *memdisk.Disk) ondisk.HostBlock {
-			return withdrawn(t, disk, faulty.On(faulty.Read, faulty.Fail(nil)).From(2).Times(1))
-		}},
-		{"withdrawal after the commit failed", 3, func(t *testing.T, disk *memdisk.Disk) ondisk.HostBlock {
-			return withdrawn(t, disk, faulty.On(faulty.Write, faulty.Fail(nil)).From(2).Times(1))
-		}},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				disk := formatted(t, small, 8)
-				before := c.run(t, disk)
-				after := blockOf(t, disk, c.voter)
-				if before.Bal == 0 || before.Inp == 0 {
-					t.Fatalf("no vote to be kept: %+v", before)
-				}
-				if vote(before) != vote(after) {
-					t.Errorf("vote of host %d was %v, is %v", c.voter, vote(before), vote(after))
-				}
-			})
-		})
-	}
-}
-
-// withdrawn lets host 3 fail to acquire by rule and settle. It returns its block as the ballot wrote it last.
-func withdrawn(t *testing.T, disk *memdisk.Disk, rule *faulty.Match) ondisk.HostBlock {
-	t.Helper()
-	dev := faulty.Wrap(disk.Open("3"))
-	t.Cleanup(func() { dev.Close() })
-	dev.Add(rule)
-	var last ondisk.HostBlock
-	l := leaseOn(t, small, afterWrites{dev, func(off int64) {
-		if b := blockOf(t, disk, 3); off == small.BlockOffset(3) && !b.Released() {
-			last = b
+// TestSharerIsNamedAfresh is hole 9.4 as well: the question is about the incarnation that the sharer's block
+// names when it is asked.
+func TestSharerIsNamedAfresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := formatted(t, small, 16)
+		if _, err := openLease(t, disk).Acquire(t.Context(), host(3, 1), sh, oracle{}); err != nil {
+			t.Fatal(err)
 		}
-	}})
-	_, err := l.Acquire(t.Context(), host(3, 1), exclusive, oracle{})
-	if err == nil || rule.Fired() != 1 {
-		t.Fatalf("acquired although the rule fired %d times: %v", rule.Fired(), err)
-	}
-	if err := l.Settle(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if b := blockOf(t, disk, 3); !b.Released() {
-		t.Error("withdrawn without a mark")
-	}
-	return last
-}
-
-// afterWrites calls back after each write that succeeded, in the writer's goroutine.
-type afterWrites struct {
-	device.Device
-	do func(off int64)
-}
-
-func (d afterWrites) Write(ctx context.Context, off int64, b *device.Buffer) error {
-	err := d.Device.Write(ctx, off, b)
-	if err == nil {
-		d.do(off)
-	}
-	return err
-}
-
-// TestForgottenVoteWouldDecideTwice shows what hole 9.5 costs. Host 3 has decided for itself and its leader
-// write hangs past its deadline. With stock's zeros in its block another host decides the same version for
-// itself, and then the write lands; with the vote kept the other host finds it.
-func TestForgottenVoteWouldDecideTwice(t *testing.T) {
-	for _, stock := range []bool{true, false} {
-		synctest.Test(t, func(t *testing.T) {
-			disk := formatted(t, small, 8)
-			gate := faulty.NewGate()
-			late := faulty.On(faulty.Write, faulty.Stall(gate)).In(0, int64(small.Sector)).Times(1)
-			dev := faulty.Wrap(disk.Open("3"), late)
-			defer dev.Close()
-			l := leaseOn(t, small, dev)
-			_, err := l.Acquire(t.Context(), host(3, 1), exclusive, oracle{})
-			wantKind(t, err, leases.Timeout)
-			if !l.Unsettled() {
-				t.Error("a write is in flight and the lease counts as settled")
+		// What stock saw at its last renewal, before host 3 had joined.
+		cached := struct{ timestamp uint64 }{0}
+		if dead := cached.timestamp == 0; !dead {
+			t.Error("stock would not take it from a sharer: the test is about something else")
+		}
+		dev := disk.Open("1")
+		defer dev.Close()
+		again := func(op string, off int64, n int) {
+			if op == "read" && off == small.BlockOffset(3) && n == 512 {
+				// Host 3 was reset, has joined again and shares the lease again.
+				hb := blockAt(t, disk, 3)
+				hb.Mode.Generation = 2
+				putBlock(disk, 3, hb)
 			}
-			if stock {
-				sector := make([]byte, small.Sector)
-				(&ondisk.HostBlock{DBlock: ondisk.DBlock{Flags: ondisk.DBlockReleased}}).Encode(sector)
-				disk.Poke(small.BlockOffset(3), sector)
-			}
-			two, err := openLease(t, disk).Acquire(t.Context(), host(2, 1), exclusive, oracle{})
-			twice := err == nil && two.Version == 1
-			gate.Release()
-			time.Sleep(time.Second)
-			if twice != stock {
-				t.Errorf("forgetting %v: version 1 decided twice is %v: %+v, %v", stock, twice, two, err)
-			}
-			if leader := leaderOf(t, disk); leader.OwnerID != 3 || leader.LVer != 1 {
-				t.Errorf("the late write did not land: owner %d, lver %d", leader.OwnerID, leader.LVer)
-			}
-			if stock {
-				return
-			}
-			settle(t, "after the late write", l)
-			if g := mustAcquire(t, openLease(t, disk), host(2, 1), exclusive, oracle{}); g.Version != 2 {
-				t.Errorf("after host 3 withdrew: version %d, want 2", g.Version)
-			}
-		})
-	}
+		}
+		l := leaseOn(t, small, hooked{dev, again})
+		live := &twoFaced{fresh: map[leases.Owner]leases.Verdict{host(3, 1): leases.Free}}
+		_, err := l.Acquire(t.Context(), host(1, 1), ex, live)
+		wantKind(t, err, leases.SharedHeld)
+		if want := []leases.Owner{host(3, 2)}; !slices.Equal(live.asked, want) {
+			t.Errorf("asked about %v, want %v", live.asked, want)
+		}
+		if hb := blockAt(t, disk, 3); !hb.Shared() {
+			t.Error("the mark of a living sharer was cleared")
+		}
+		if l := leaderAt(t, disk); l.Timestamp != 0 || l.LVer != 2 {
+			t.Errorf("after the refusal the leader has version %d, timestamp %d; want 2, 0", l.LVer, l.Timestamp)
+		}
+	})
 }
 
 // TestRefusedConvertLeavesNothingOwned is hole 9.9: a convert to exclusive is refused, and meanwhile another
@@ -442,21 +322,20 @@ func TestRefusedConvertLeavesNothingOwned(t *testing.T) {
 			var atCommit ondisk.HostBlock
 			converting := false
 			l := leaseOn(t, small, afterWrites{dev, func(off int64) {
-				if leader := leaderOf(t, disk); converting && off == 0 && leader.Timestamp != 0 {
-					atCommit = blockOf(t, disk, 1)
+				if leader := leaderAt(t, disk); converting && off == 0 && leader.Timestamp != 0 {
+					atCommit = blockAt(t, disk, 1)
 					if republished {
 						leader.WriteID, leader.WriteGeneration = 2, 1
-						sector := disk.Bytes(0, small.Sector)
-						leader.Encode(sector)
-						disk.Poke(0, sector)
+						putLeader(disk, leader)
 					}
 				}
 			}})
-			g := mustAcquire(t, l, host(1, 1), Request{Mode: leases.Shared}, oracle{})
-			mustAcquire(t, openLease(t, disk), host(3, 1), Request{Mode: leases.Shared}, oracle{})
+			g := mustAcquire(t, l, host(1, 1), sh, oracle{})
+			three, four := openLease(t, disk), openLease(t, disk)
+			g3 := mustAcquire(t, three, host(3, 1), sh, oracle{})
 			converting = true
 			wantKind(t, l.Convert(t.Context(), g, leases.Exclusive, false, oracle{}), leases.SharedHeld)
-			leader, block := leaderOf(t, disk), blockOf(t, disk, 1)
+			leader, block := leaderAt(t, disk), blockAt(t, disk, 1)
 
 			// A leader counts as held unless it is free or, where its owner did not write it, the owner's
 			// block is released. Stock leaves the block as it was at the commit.
@@ -466,14 +345,18 @@ func TestRefusedConvertLeavesNothingOwned(t *testing.T) {
 			if got, want := owned(atCommit), republished; got != want {
 				t.Errorf("republished %v: with stock's block owned is %v", republished, got)
 			}
-			if owned(block) || !block.Shared() || block.Mode.Generation != 1 || vote(block) != vote(atCommit) {
+			if block.LVer != 3 || block.Inp != 1 || vote(block) != vote(atCommit) {
+				t.Errorf("republished %v: vote %v, at the commit %v; want host 1's in round 3", republished,
+					vote(block), vote(atCommit))
+			}
+			if owned(block) || !block.Released() || !block.Shared() || block.Mode.Generation != 1 {
 				t.Errorf("republished %v: leader %+v, block %+v, at the commit %+v", republished, leader, block, atCommit)
 			}
 			if g.Mode != leases.Shared || l.Unsettled() {
 				t.Errorf("republished %v: mode %v, unsettled %v", republished, g.Mode, l.Unsettled())
 			}
 			// Others share it at once, although host 1 is alive.
-			mustAcquire(t, openLease(t, disk), host(4, 1), Request{Mode: leases.Shared}, oracle{})
+			g4 := mustAcquire(t, four, host(4, 1), sh, oracle{})
 			_, owners, err := openLease(t, disk).Owners(t.Context())
 			if err != nil || len(owners) != 3 {
 				t.Errorf("republished %v: owners %v, %v; want three that share", republished, owners, err)
@@ -483,6 +366,15 @@ func TestRefusedConvertLeavesNothingOwned(t *testing.T) {
 					t.Errorf("republished %v: %v owns exclusively", republished, o.Owner)
 				}
 			}
+			// Each can give back what it holds, and then the lease can be had.
+			for _, err := range []error{
+				l.Release(t.Context(), g, ""), three.Release(t.Context(), g3, ""), four.Release(t.Context(), g4, ""),
+			} {
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			mustAcquire(t, four, host(4, 1), ex, oracle{})
 		})
 	}
 }

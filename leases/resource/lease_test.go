@@ -1,69 +1,12 @@
 package resource
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 
 	"github.com/tenurelock/tenure/leases"
-	"github.com/tenurelock/tenure/leases/device"
-	"github.com/tenurelock/tenure/leases/device/memdisk"
-	"github.com/tenurelock/tenure/leases/monotime"
 	"github.com/tenurelock/tenure/leases/ondisk"
-	"github.com/tenurelock/tenure/leases/timeouts"
 )
-
-var (
-	testSpace = leases.NameOf("LS1")
-	testName  = leases.NameOf("RES1")
-	small     = ondisk.Geometry{Sector: 512, Align: ondisk.MiB}
-)
-
-// oracle answers Probe from a table; a host that is not in it is alive.
-type oracle map[leases.Owner]leases.Verdict
-
-func (o oracle) Probe(_ context.Context, w leases.Owner) (leases.Verdict, error) {
-	if v, ok := o[w]; ok {
-		return v, nil
-	}
-	return leases.Alive, nil
-}
-
-// formatted returns a disk in memory with one free resource at its start.
-func formatted(t *testing.T, g ondisk.Geometry, numHosts uint64) *memdisk.Disk {
-	t.Helper()
-	disk := memdisk.New(memdisk.Config{SectorSize: g.Sector, Size: int64(g.Align)})
-	disk.Poke(0, ondisk.FormatResource(g, testSpace, testName, numHosts))
-	return disk
-}
-
-// leaseOn returns a host's lease over devices that it opened.
-func leaseOn(t *testing.T, g ondisk.Geometry, devs ...device.Device) *Lease {
-	t.Helper()
-	cfg := Config{
-		Space: testSpace, Name: testName, Geometry: g,
-		Times: timeouts.Set{IO: 2, Fire: 60}, Clock: monotime.At(1000e9, nil),
-	}
-	for _, d := range devs {
-		cfg.Disks = append(cfg.Disks, Disk{Device: d})
-	}
-	l, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
-func host(id leases.HostID, gen leases.Generation) leases.Owner {
-	return leases.Owner{Host: id, Generation: gen}
-}
-
-func wantKind(t *testing.T, err error, want leases.Kind) {
-	t.Helper()
-	if err == nil || leases.KindOf(err) != want {
-		t.Errorf("error %v of kind %d, want kind %d", err, leases.KindOf(err), want)
-	}
-}
 
 func TestExclusiveGoesFromHostToHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -73,19 +16,19 @@ func TestExclusiveGoesFromHostToHost(t *testing.T) {
 		defer db.Close()
 		a, b := leaseOn(t, small, da), leaseOn(t, small, db)
 		ctx := t.Context()
-		ga, err := a.Acquire(ctx, host(1, 1), Request{Mode: leases.Exclusive}, oracle{})
+		ga, err := a.Acquire(ctx, host(1, 1), ex, oracle{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got, want := ga.Version, uint64(1); got != want {
 			t.Errorf("version %d, want %d", got, want)
 		}
-		_, err = b.Acquire(ctx, host(2, 1), Request{Mode: leases.Exclusive}, oracle{})
+		_, err = b.Acquire(ctx, host(2, 1), ex, oracle{})
 		wantKind(t, err, leases.Held)
 		if err := a.Release(ctx, ga, ""); err != nil {
 			t.Fatal(err)
 		}
-		gb, err := b.Acquire(ctx, host(2, 1), Request{Mode: leases.Exclusive}, oracle{})
+		gb, err := b.Acquire(ctx, host(2, 1), ex, oracle{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +36,7 @@ func TestExclusiveGoesFromHostToHost(t *testing.T) {
 			t.Errorf("version %d, want %d", got, want)
 		}
 		// The host dies; another takes what it held.
-		ga, err = a.Acquire(ctx, host(1, 1), Request{Mode: leases.Exclusive}, oracle{host(2, 1): leases.Dead})
+		ga, err = a.Acquire(ctx, host(1, 1), ex, oracle{host(2, 1): leases.Dead})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,11 +54,11 @@ func TestSharedAndConvert(t *testing.T) {
 		defer db.Close()
 		a, b := leaseOn(t, small, da), leaseOn(t, small, db)
 		ctx := t.Context()
-		ga, err := a.Acquire(ctx, host(1, 1), Request{Mode: leases.Shared}, oracle{})
+		ga, err := a.Acquire(ctx, host(1, 1), sh, oracle{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		gb, err := b.Acquire(ctx, host(2, 1), Request{Mode: leases.Shared}, oracle{})
+		gb, err := b.Acquire(ctx, host(2, 1), sh, oracle{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,12 +72,12 @@ func TestSharedAndConvert(t *testing.T) {
 		if err := a.Convert(ctx, ga, leases.Exclusive, false, oracle{}); err != nil {
 			t.Fatal(err)
 		}
-		_, err = b.Acquire(ctx, host(2, 1), Request{Mode: leases.Shared}, oracle{})
+		_, err = b.Acquire(ctx, host(2, 1), sh, oracle{})
 		wantKind(t, err, leases.Held)
 		if err := a.Convert(ctx, ga, leases.Shared, false, oracle{}); err != nil {
 			t.Fatal(err)
 		}
-		if gb, err = b.Acquire(ctx, host(2, 1), Request{Mode: leases.Shared}, oracle{}); err != nil {
+		if gb, err = b.Acquire(ctx, host(2, 1), sh, oracle{}); err != nil {
 			t.Fatal(err)
 		}
 		// Host 1 dies while sharing: its mark is cleared and the lease can be had exclusively.

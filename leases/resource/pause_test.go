@@ -13,18 +13,11 @@ import (
 	"github.com/tenurelock/tenure/leases/ondisk"
 )
 
-// silent is an owner of which nothing is known.
-type silent struct{}
-
-func (silent) Probe(context.Context, leases.Owner) (leases.Verdict, error) {
-	return leases.Unknown, nil
-}
-
 // ownedByTwo returns a disk whose lease host 2 holds exclusively, and that host's side of it.
 func ownedByTwo(t *testing.T) (*memdisk.Disk, *Lease, *Grant) {
 	t.Helper()
 	disk := formatted(t, small, 16)
-	l := opened(t, disk, small, "2")
+	l := openLease(t, disk)
 	g, err := l.Acquire(t.Context(), host(2, 1), ex, oracle{})
 	if err != nil {
 		t.Fatal(err)
@@ -36,7 +29,7 @@ func TestSilentOwner(t *testing.T) {
 	t.Run("no wait", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			disk, _, _ := ownedByTwo(t)
-			l := opened(t, disk, small, "1")
+			l := openLease(t, disk)
 			began := time.Now()
 			req := Request{Mode: leases.Exclusive, NoWait: true}
 			_, err := l.Acquire(t.Context(), host(1, 1), req, silent{})
@@ -52,7 +45,7 @@ func TestSilentOwner(t *testing.T) {
 	t.Run("given up", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			disk, _, _ := ownedByTwo(t)
-			l := opened(t, disk, small, "1")
+			l := openLease(t, disk)
 			ctx, cancel := context.WithTimeout(t.Context(), 4500*time.Millisecond)
 			defer cancel()
 			began := time.Now()
@@ -61,7 +54,7 @@ func TestSilentOwner(t *testing.T) {
 			if got := time.Since(began); got != 4500*time.Millisecond {
 				t.Errorf("gave up after %v", got)
 			}
-			if hb := blockAt(t, disk, small, 1); hb != (ondisk.HostBlock{}) || l.Unsettled() {
+			if hb := blockAt(t, disk, 1); hb != (ondisk.HostBlock{}) || l.Unsettled() {
 				t.Errorf("left behind: %+v, unsettled %v", hb, l.Unsettled())
 			}
 			if _, err := l.Acquire(ctx, host(1, 1), ex, silent{}); leases.KindOf(err) != leases.Aborted {
@@ -107,7 +100,7 @@ func TestAnswerOfTheOracleFails(t *testing.T) {
 	for _, kind := range []leases.Kind{leases.NotMember, leases.Timeout, leases.BadMagic, leases.NoSpaceDisk} {
 		synctest.Test(t, func(t *testing.T) {
 			disk, _, _ := ownedByTwo(t)
-			l := opened(t, disk, small, "1")
+			l := openLease(t, disk)
 			_, err := l.Acquire(t.Context(), host(1, 1), ex, unable{kind})
 			wantKind(t, err, kind)
 			if l.Unsettled() {
@@ -116,10 +109,10 @@ func TestAnswerOfTheOracleFails(t *testing.T) {
 		})
 		synctest.Test(t, func(t *testing.T) {
 			disk := formatted(t, small, 16)
-			if _, err := opened(t, disk, small, "2").Acquire(t.Context(), host(2, 1), sh, oracle{}); err != nil {
+			if _, err := openLease(t, disk).Acquire(t.Context(), host(2, 1), sh, oracle{}); err != nil {
 				t.Fatal(err)
 			}
-			l := opened(t, disk, small, "1")
+			l := openLease(t, disk)
 			_, err := l.Acquire(t.Context(), host(1, 1), ex, unable{kind})
 			wantKind(t, err, kind)
 			if got := leaderAt(t, disk); got.Timestamp != 0 || l.Unsettled() {
@@ -127,12 +120,6 @@ func TestAnswerOfTheOracleFails(t *testing.T) {
 			}
 		})
 	}
-}
-
-type unable struct{ kind leases.Kind }
-
-func (u unable) Probe(context.Context, leases.Owner) (leases.Verdict, error) {
-	return leases.Alive, &leases.Error{Op: "probe", Kind: u.kind, Err: errBroken}
 }
 
 // TestBackOff: the pause grows with what transfers take and with each time we were outbid, is never more than
@@ -174,7 +161,7 @@ func TestOutbidOnce(t *testing.T) {
 			}
 			if op == "write" && off == small.BlockOffset(1) && writes == 2 {
 				// Host 9 begins a ballot that is ahead, and dies.
-				putBlock(disk, small, 9, ondisk.HostBlock{DBlock: ondisk.DBlock{MBal: 8009, LVer: 1}})
+				putBlock(disk, 9, ondisk.HostBlock{DBlock: ondisk.DBlock{MBal: 8009, LVer: 1}})
 			}
 		}})
 		began := time.Now()
@@ -182,7 +169,7 @@ func TestOutbidOnce(t *testing.T) {
 		if err != nil || g.Version != 1 {
 			t.Fatalf("%+v, %v", g, err)
 		}
-		if hb := blockAt(t, disk, small, 1); hb.MBal <= 8009 || hb.MBal%2000 != 1 {
+		if hb := blockAt(t, disk, 1); hb.MBal <= 8009 || hb.MBal%2000 != 1 {
 			t.Errorf("ballot number %d", hb.MBal)
 		}
 		if waited := time.Since(began); waited == 0 || waited > time.Second {
