@@ -599,9 +599,11 @@ var seed = maphash.MakeSeed()
 
 // key is the same for two worlds that can only do the same from now on. What no machine will look at again
 // is left out, and disks are interchangeable. 64 bits: among a million worlds two share a key by accident
-// with a probability of one in ten million.
-func (w *world) key(m *model) uint64 {
-	c := *w
+// with a probability of one in ten million. c is room for a copy.
+//
+//go:norace
+func (w *world) key(m *model, c *world) uint64 {
+	*c = *w
 	var sharing [worldHosts][worldHosts]uint64
 	for h := range m.hosts {
 		s := &c.hosts[h]
@@ -636,6 +638,8 @@ func (w *world) key(m *model) uint64 {
 }
 
 // hash takes in only the machine that is running: the others are zero.
+//
+//go:norace
 func (s *hostState) hash(hash *maphash.Hash) {
 	maphash.WriteComparable(hash, hostHead{s.gen, s.mode, s.believes, s.shares, s.done, s.late, s.job, s.job2})
 	maphash.WriteComparable(hash, s.half)
@@ -687,6 +691,7 @@ type diskPart struct {
 	owners, formers, bformers                                 [worldHosts]Block
 }
 
+//go:norace
 func (w *world) part(d int, m *model) diskPart {
 	p := diskPart{state: w.disks[d]}
 	for h := range m.hosts {
@@ -703,6 +708,7 @@ func (w *world) part(d int, m *model) diskPart {
 	return p
 }
 
+//go:norace
 func (w *world) clearPart(d int, m *model) {
 	w.disks[d] = diskState{}
 	for h := range m.hosts {
