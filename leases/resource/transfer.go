@@ -112,24 +112,35 @@ func (l *Lease) adopt(m machine, errs []error) {
 	}
 }
 
-// resize adopts the sizes of the disks whose leaders state others than were assumed, and reports whether any
-// does. Of several that differ among themselves the first has its way; the others then do not count.
+// resize adopts the sizes that most disks state, and among as many those of the first, where they are not what
+// was assumed; it reports whether disks must be read again. The disks that state others do not count.
 func (l *Lease) resize(errs []error) bool {
-	changed := false
+	stated := func(d int) bool { return errs[d] == nil || errors.Is(errs[d], errSizesDiffer) }
+	best, most := ondisk.Geometry{}, 0
+	for d := range errs {
+		n := 0
+		for o := range errs {
+			if stated(d) && stated(o) && l.leaders[o].Geometry() == l.leaders[d].Geometry() {
+				n++
+			}
+		}
+		if n > most {
+			best, most = l.leaders[d].Geometry(), n
+		}
+	}
+	again := false
 	for d, err := range errs {
-		if !errors.Is(err, errSizesDiffer) {
+		leader := &l.leaders[d]
+		if !errors.Is(err, errSizesDiffer) || leader.Geometry() != best {
 			continue
 		}
-		leader := &l.leaders[d]
-		switch g := leader.Geometry(); {
-		case !changed && g != l.geometry:
-			l.geometry, l.numHosts = g, cover(leader)
-		case g == l.geometry:
-			l.numHosts = max(l.numHosts, cover(leader))
+		if best != l.geometry {
+			l.geometry, l.numHosts = best, 0
 		}
-		changed, l.sized = true, true
+		l.numHosts = max(l.numHosts, cover(leader))
+		again, l.sized = true, true
 	}
-	return changed
+	return again
 }
 
 // everyBlock asks view for the blocks of all hosts that may take part.
