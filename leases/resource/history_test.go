@@ -66,6 +66,7 @@ type incarnation struct {
 
 	mu      sync.Mutex // guards those below
 	crashed time.Time  // zero: alive
+	left    bool       // as a host does that leaves the lockspace
 	lots    *rand.Rand // of its transfers
 }
 
@@ -83,6 +84,20 @@ func (i *incarnation) crash() {
 	defer i.mu.Unlock()
 	i.crashed = time.Now()
 	time.AfterFunc(time.Duration(i.lots.Float64()*float64(historyTimes.HostDead())), i.reset)
+}
+
+// quit leaves the lockspace.
+func (i *incarnation) quit() {
+	i.close()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.left = true
+}
+
+func (i *incarnation) hasLeft() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.left
 }
 
 // reset is the watchdog's: from now on nothing of the host reaches a disk.
@@ -147,7 +162,7 @@ func (i *incarnation) Probe(ctx context.Context, o leases.Owner) (leases.Verdict
 	i.h.mu.Lock()
 	owner := i.h.present[o.Host]
 	i.h.mu.Unlock()
-	if owner.self.Generation > o.Generation {
+	if owner.self.Generation > o.Generation || owner.hasLeft() {
 		return leases.Free, nil
 	}
 	died := owner.died()
@@ -251,7 +266,7 @@ func (h *history) play(t *testing.T, id leases.HostID) {
 		}
 		p.leave()
 		if !p.dead() && (fuse == nil || fuse.Stop()) {
-			p.close()
+			p.quit()
 			return
 		}
 		<-p.over
@@ -447,7 +462,7 @@ func (h *history) run(t *testing.T) string {
 		h.referee.protest("the lease cannot be had any more")
 	}
 	p.leave()
-	p.close()
+	p.quit()
 	return h.referee.broken()
 }
 
