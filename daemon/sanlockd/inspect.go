@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tenurelock/tenure/daemon/sanlockwire"
 	"github.com/tenurelock/tenure/leases"
@@ -344,7 +345,10 @@ func (s *Server) readOwners(ctx context.Context, r *sanlockwire.Resource) ([]res
 			r.Flags |= sanlockwire.ResShared
 		}
 	}
-	return holders, nil
+	// An owner that has its mark already, in the middle of a conversion, is told once.
+	return slices.DeleteFunc(holders, func(h resource.Holder) bool {
+		return h.Mode == leases.Shared && holders[0].Mode == leases.Exclusive && h.Host == holders[0].Host
+	}), nil
 }
 
 // statesSizes looks at the sizes in a leader record before anything else of it, as stock does: they must be

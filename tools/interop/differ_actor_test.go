@@ -49,6 +49,23 @@ func (w *world) beat() {
 	w.neighbour(liveHost, uint64(time.Now().Unix()))
 }
 
+// passDeath waits, when the silent neighbour is about to be declared dead, until both daemons have done so: each
+// counts from its own first look, and what they answer about its leases changes there.
+func (w *world) passDeath() {
+	const near = (8*differIO + 60 - 6) * time.Second
+	for i, at := range w.joined {
+		if at.IsZero() || time.Since(at) < near {
+			continue
+		}
+		w.joined[i] = time.Time{}
+		m := w.gen.order(cmdGetHosts)
+		m.closes, m.body = true, spaceArgs{name: spaces[i], host: deadHost}.bytes()
+		w.until(w.gen.say(-1, m, "%s", spaces[i]), func(a answer) bool {
+			return len(a.body) == 32 && word(a.body, 28)&0xF == hostDead
+		})
+	}
+}
+
 // leader changes the leader record of an area on both sides and seals it.
 func (w *world) leader(p, area int, change func(leader []byte), seal bool) {
 	for _, tw := range w.twins {

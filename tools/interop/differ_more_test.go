@@ -60,6 +60,7 @@ func (w *world) join(i int) {
 	s.after = func() {
 		w.until(g.say(-1, wait, "%s", spaces[i]), func(a answer) bool { return a.Data == 0 })
 		w.until(g.say(-1, hosts, "%s", spaces[i]), func(a answer) bool { return a.Data == 0 })
+		w.joined[i] = time.Now()
 	}
 	w.play(s)
 }
@@ -308,6 +309,7 @@ func (g *generator) badRem() (step, bool) {
 // rejoin leaves a lockspace, which kills its users, and joins it again.
 func (g *generator) rejoin() (step, bool) {
 	i := g.rng.IntN(len(spaces))
+	g.w.joined[i] = time.Time{}
 	m := g.order(cmdRemLockspace)
 	m.flags, m.body = pick[uint32](g, 0, 1), spaceOn(i).bytes()
 	s := g.say(-1, m, "%s flags %x", spaces[i], m.flags)

@@ -74,6 +74,7 @@ type world struct {
 	count   map[string]int // answers, by command and result
 	allowed map[string]int // differences that rows of COMPATIBILITY.md explain
 	beaten  time.Time      // when the neighbours last renewed
+	joined  [3]time.Time   // the lockspaces; zero once the dead host is known to be dead
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
@@ -141,6 +142,7 @@ func (w *world) pids(k kind) map[int]string {
 
 // play does one step on both sides and compares all that can be seen.
 func (w *world) play(s step) {
+	w.passDeath()
 	w.number++
 	w.beat()
 	w.past = append(w.past, fmt.Sprintf("%d: %s", w.number, s.text))
