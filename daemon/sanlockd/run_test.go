@@ -2,6 +2,7 @@ package sanlockd
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -28,6 +29,9 @@ const daemonEnv = "TENURE_TEST_DAEMON"
 func runDaemon() int {
 	cfg := Config{Config: config.Defaults(), Foreground: os.Getenv(daemonEnv) == "-D"}
 	cfg.UseWatchdog, cfg.OurHostName, cfg.MlockLevel = 0, "tester", 0
+	if os.Getenv(PrivilegedEnv) == "1" {
+		cfg.MlockLevel, cfg.HighPriority = 1, 1
+	}
 	cfg.LogFilePriority, cfg.SyslogPriority = -1, -1
 	return Run(cfg)
 }
@@ -110,6 +114,49 @@ func TestProgram(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, socketName)); err != nil {
 		t.Errorf("the socket must stay: %v", err)
+	}
+}
+
+// TestLimitsThatCannotBeHad: an ordinary user's daemon says what it goes on without, and serves.
+func TestLimitsThatCannotBeHad(t *testing.T) {
+	need.Root(t)
+	const nobody = 65534
+	dir, err := os.MkdirTemp("", "limits") //nolint:usetesting // t.TempDir cannot be entered by another user
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	self, err := os.ReadFile("/proc/self/exe") // which may lie where only its owner gets to
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary := filepath.Join(dir, "daemon")
+	if err := errors.Join(os.WriteFile(binary, self, 0o755), os.Chmod(dir, 0o755), os.Chown(dir, nobody, nobody)); err != nil {
+		t.Fatal(err)
+	}
+	run := filepath.Join(dir, "run")
+	cmd, out := program(t, run, "-D")
+	cmd.Path = binary
+	cmd.Env = append(cmd.Env, PrivilegedEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	reach(t, run).Close()
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("SIGTERM: %v", err)
+	}
+	for _, want := range []string{"setrlimit MEMLOCK: ", "mlockall: memory stays unlocked", "set scheduler"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the log has no line %q:\n%s", want, out)
+		}
 	}
 }
 

@@ -287,3 +287,20 @@ func TestShutdown(t *testing.T) {
 		}
 	})
 }
+
+// TestDefaultIOTimeout: what -o says counts where a request says nothing, and is on disk for others to see.
+func TestDefaultIOTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := newDisk(0)
+		h := startHost(t, disk, "a", func(c *Config) { c.IOTimeout = 3 })
+		check(t, "add_lockspace", h.onSpace(add, 0, 0, spaceAs(1)), 0)
+		if got := deltaLease(disk, 1).IOTimeout; got != 3 {
+			t.Errorf("io_timeout %d on disk", got)
+		}
+		check(t, "rem_lockspace", h.onSpace(rem, 0, 0, spaceAs(1)), 0)
+		check(t, "add_lockspace with its own", h.onSpace(add, 0, 5, spaceAs(1)), 0)
+		if got := deltaLease(disk, 1).IOTimeout; got != 5 {
+			t.Errorf("io_timeout %d on disk", got)
+		}
+	})
+}

@@ -41,7 +41,7 @@ var forbidden = []string{"os", "net", "syscall", "log", "golang.org/x/sys", "git
 // loggers are the only packages that may import a logger.
 var loggers = map[string]bool{
 	"lockspace": true, "daemon/sanlockd": true, "daemon/lvmlockd": true, "daemon/helper": true,
-	"daemon/lvmlock": true, "watchdog/wdmd": true, "daemon/lvmlock/native": true, "daemon/lvmlock/dlm": true,
+	"daemon/lvmlock": true, "watchdog/wdmd": true, "daemon/sim": true, "daemon/lvmlock/native": true, "daemon/lvmlock/dlm": true,
 }
 
 type source struct {
