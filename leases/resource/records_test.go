@@ -165,3 +165,15 @@ func TestLeaseWithoutItsName(t *testing.T) {
 		wantKind(t, err, leases.WrongResource)
 	})
 }
+
+// TestSharerAboveNumHosts: stock reads only the blocks of the hosts that are to take part from now on, and
+// grants the lease over one that shares it.
+func TestSharerAboveNumHosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := formatted(t, small, 0)
+		mustAcquire(t, openLease(t, disk), host(2, 1), sh, oracle{})
+		few := Request{Mode: leases.Exclusive, NumHosts: 1}
+		_, err := openLease(t, disk).Acquire(t.Context(), host(1, 1), few, oracle{})
+		wantKind(t, err, leases.SharedHeld)
+	})
+}
