@@ -19,6 +19,7 @@ const (
 	deltaMagic   = 0x12212010
 	paxosMagic   = 0x06152010
 	clearedMagic = 0x11282016
+	requestMagic = 0x08292011
 	lvbSector    = 2002
 )
 
@@ -72,7 +73,7 @@ func canonical(p plate, index int64, was []byte, bitmaps bool) []byte {
 		return b
 	}
 	area, sector := index*p.sector/p.align, index%(p.align/p.sector)
-	if sector == 1 { // a request, perhaps with a damaged magic
+	if sector == 1 || word(was, 0) == requestMagic { // a request, perhaps with a damaged magic
 		clear(b[20:24])
 	}
 	if area == 0 && !p.file || sector < 2 || sector >= lvbSector {
@@ -103,7 +104,7 @@ func sameForeign(stock, ours []byte) bool {
 // in the place of its vote, or of the nothing that there was.
 func sameBlock(stock, ours []byte) bool {
 	const released = 1
-	if quad(ours, 0) != 0 && quad(ours, 8) == 0 && quad(ours, 16) == 0 && quad(ours, 40) == quad(stock, 40)+1 {
+	if quad(ours, 0) != 0 && quad(ours, 8) == 0 && quad(ours, 16) == 0 && quad(ours, 40) > quad(stock, 40) {
 		return bytes.Equal(stock[56:], ours[56:]) // a ballot that was begun before a damaged block was seen
 	}
 	emptied := !hasVote(stock) && word(stock, 48) != 0xBAD && word(stock, 52) == released

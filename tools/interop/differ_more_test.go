@@ -126,7 +126,7 @@ func (g *generator) someSpace() spaceArgs {
 	case 2:
 		l.offset = pick[uint64](g, 1<<20, 512, 1<<30)
 	case 3:
-		l.host = pick[uint64](g, 0, 2, 3, 4, 5, 2000)
+		l.host = pick[uint64](g, 0, 2, 3, 4, 5, 250)
 	case 4:
 		l.flags = pick(g, sizes(plates[0]), sizes(plates[1]), sizes(plates[2]), 0x100, 0x200)
 	}

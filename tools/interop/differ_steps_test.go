@@ -460,7 +460,7 @@ func (g *generator) wanted() resourceArgs {
 	}
 	if g.chance(3) {
 		r.flags |= resNumHosts
-		r.data32 = pick[uint32](g, 1, 8, 100, 250)
+		r.data32 = pick[uint32](g, 8, 100, 250) // not fewer than share it: COMPATIBILITY.md, num_hosts
 	}
 	if g.chance(5) {
 		r.flags |= pick[uint32](g, 0x10, 0x80, 0x100, 0x200, 0x210, 0x400, 0x80000000)
@@ -475,7 +475,10 @@ func (g *generator) wanted() resourceArgs {
 func (g *generator) spoil(r *resourceArgs) {
 	switch g.rng.IntN(8) {
 	case 0:
-		r.name = pick(g, "NOPE", "", "RA1", "ra1")
+		// With fewer disks than the request of a lease shared here, stock's INQUIRE shows what memory holds.
+		if r.name = pick(g, "NOPE", "", "RA1", "ra1"); r.name == "RA1" {
+			r.mirrors = 0
+		}
 	case 1:
 		r.space = pick(g, "LSX", "", "LSA", "LSB")
 	case 2:
@@ -523,6 +526,7 @@ func (g *generator) release() (step, bool) {
 		r := resourceArgs{spot: spot{space: h.space, name: h.name}}
 		to := r
 		to.name = pick(g, "renamed", strings.TrimSuffix(h.name, "x")+"x", strings.Repeat("n", 47))
+		to.name = to.name[:min(len(to.name), 47)] // with 48 bytes stock's INQUIRE runs on into other memory
 		for _, s := range spots {
 			if g.name(s) == to.name { // two leases of one name would be one to the daemons
 				return step{}, false

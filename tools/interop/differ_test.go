@@ -21,7 +21,7 @@ func TestDiffer(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
 	}
-	steps, soaking := 1200, 20000
+	steps, soaking := 1200, 10000
 	if os.Getenv("TENURE_SOAK") != "" {
 		steps = soaking
 	}
