@@ -47,6 +47,7 @@ type Lease struct {
 
 	leaders [paxos.MaxDisks]ondisk.Leader // as last read from each disk ...
 	have    [paxos.MaxDisks]bool          // ... in the last look
+	foreign [paxos.MaxDisks]error         // why a disk is not of this lease, by the last look; nil if it is
 	blocks  [paxos.MaxDisks][]paxos.Block // reused by every look
 
 	pace   time.Duration // what a transfer took lately, for back-off

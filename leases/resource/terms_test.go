@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"bytes"
 	"fmt"
 	"sync"
 	"testing"
@@ -8,6 +9,9 @@ import (
 	"time"
 
 	"github.com/tenurelock/tenure/leases"
+	"github.com/tenurelock/tenure/leases/device"
+	"github.com/tenurelock/tenure/leases/device/memdisk"
+	"github.com/tenurelock/tenure/leases/ondisk"
 )
 
 // TestNumHostsIsRefused: a number above what the area has room for would let ballots read the next one, and one
@@ -70,5 +74,48 @@ func TestSharedAtOnce(t *testing.T) {
 	t.Logf("%d of %d were refused", refused, hosts*rounds)
 	if refused > hosts*rounds/20 {
 		t.Error("that is more than one in twenty")
+	}
+}
+
+// TestForeignDiskIsLeftAlone: one of three disks is a lockspace, another lease, blank, or a lease that was
+// deleted. The lease works on the other two, and nothing is written where it does not lie.
+func TestForeignDiskIsLeftAlone(t *testing.T) {
+	other := leases.NameOf("RES2")
+	for name, area := range map[string][]byte{
+		"lockspace":            ondisk.FormatLockspace(small, testSpace, 2),
+		"another lease":        ondisk.FormatResource(small, testSpace, other, 0),
+		"of another space":     ondisk.FormatResource(small, other, testName, 0),
+		"blank":                make([]byte, small.Align),
+		"deleted":              ondisk.ClearResource(small, testSpace, testName, 0, 1000),
+		"index of a lockspace": ondisk.FormatIndex(small, testSpace, 0, 0),
+	} {
+		for wrong := range 3 {
+			t.Run(fmt.Sprintf("%s, disk %d", name, wrong), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var devs []device.Device
+					foreign := memdisk.New(memdisk.Config{SectorSize: small.Sector, Size: int64(small.Align)})
+					foreign.Poke(0, area)
+					for d := range 3 {
+						disk := foreign
+						if d != wrong {
+							disk = formatted(t, small, 0)
+						}
+						dev := disk.Open("1")
+						defer dev.Close()
+						devs = append(devs, dev)
+					}
+					l := leaseOn(t, small, devs...)
+					for _, req := range []Request{ex, sh} {
+						g := mustAcquire(t, l, host(1, 1), req, oracle{})
+						if err := l.Release(t.Context(), g, ""); err != nil {
+							t.Error(err)
+						}
+					}
+					if !bytes.Equal(foreign.Bytes(0, small.Align), area) {
+						t.Error("it was written to")
+					}
+				})
+			})
+		}
 	}
 }

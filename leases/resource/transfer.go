@@ -41,8 +41,12 @@ func (l *Lease) read(ctx context.Context, disk int, off int64, n int) (*device.B
 	return d.Device.Read(ctx, d.Offset+off, n)
 }
 
-// write writes one sector, filled by fill.
+// write writes one sector, filled by fill. It writes nothing where the last look has found something else than
+// this lease: a wrong path among several must not cost another lease its votes, or a host its host id.
 func (l *Lease) write(ctx context.Context, disk int, off int64, fill func(sector []byte)) error {
+	if err := l.foreign[disk]; err != nil {
+		return err
+	}
 	ctx, cancel := l.deadline(ctx)
 	defer cancel()
 	d := l.cfg.Disks[disk]
@@ -82,7 +86,12 @@ func (l *Lease) gather(ctx context.Context, t terms, all bool) ([]paxos.View, []
 	}
 	most := uint64(0)
 	for d, err := range errs {
-		l.have[d] = err == nil
+		l.have[d], l.foreign[d] = err == nil, nil
+		switch causeKind(err) {
+		case leases.BadMagic, leases.WrongResource, leases.WrongSpace:
+			l.foreign[d] = err
+		default:
+		}
 		if err == nil {
 			most = max(most, cover(&l.leaders[d]))
 		}
