@@ -2,6 +2,7 @@ package lockspace
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/tenurelock/tenure/leases"
@@ -27,6 +28,7 @@ var errEventShown = errors.New("another event is still being shown; wait, or rep
 // bulletin is what our renewals carry for others. The zero bulletin carries nothing.
 type bulletin struct {
 	event hosts.Event
+	to    leases.HostID    // whom event was set for
 	set   monotime.Instant // when event was set
 	ever  bool             // set is set
 	bits  map[leases.HostID]monotime.Instant
@@ -41,32 +43,43 @@ func (s *Space) SetEvent(to leases.HostID, e hosts.Event, flags EventFlags) erro
 	if to < 1 || uint64(to) > s.geometry.MaxHosts() {
 		return fail(leases.Invalid, errNoSuchHost)
 	}
+	if shown := s.raise(to, e, flags); shown != "" {
+		s.cfg.Log.Warn().Str("space", s.cfg.Name).Msg(shown)
+		return fail(leases.Busy, errEventShown)
+	}
+	return nil
+}
+
+// raise changes the bulletin, or returns which event stands in the way, in the words that stock logs then:
+// they say that it is replaced, but it is not.
+func (s *Space) raise(to leases.HostID, e hosts.Event, flags EventFlags) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b, now := &s.bulletin, s.cfg.Clock.Now()
 	switch {
 	case flags&EventClear != 0:
 		b.event = hosts.Event{}
-		return nil
+		return ""
 	case flags&EventClearHost != 0:
 		delete(b.bits, to)
-		return nil
+		return ""
 	}
 	if e.Generation == 0 && flags&EventCurrentGeneration != 0 {
 		e.Generation = uint64(s.table.Generation(to))
 	}
 	shown := b.ever && now.Sub(b.set) < s.hold && b.event.Number != 0
 	if shown && e.Number != 0 && e.Number != b.event.Number && flags&EventReplace == 0 {
-		return fail(leases.Busy, errEventShown)
+		return fmt.Sprintf("event %d %d %d %d replaced by %d %d %d %d t %d", b.to, b.event.Generation,
+			b.event.Number, b.event.Data, to, e.Generation, e.Number, e.Data, b.set.Seconds())
 	}
-	b.event, b.set, b.ever = e, now, true
+	b.event, b.to, b.set, b.ever = e, to, now, true
 	b.bits[to] = now
 	if flags&EventAllHosts != 0 {
 		for id := leases.HostID(1); uint64(id) <= s.geometry.MaxHosts(); id++ {
 			b.bits[id] = now
 		}
 	}
-	return nil
+	return ""
 }
 
 // Notify raises a host's bit in our renewals for a while, so that it looks at the requests for its leases.
@@ -101,7 +114,7 @@ func (s *Space) observe(id leases.HostID, sector []byte) {
 	if err != nil {
 		return // the table has seen it; whoever asks about the host is told
 	}
-	if n.NewOwner && id != s.cfg.Host && n.From.Generation != 0 {
+	if n.NewOwner && n.From.Generation != 0 {
 		s.cfg.Log.Warn().Str("space", s.cfg.Name).Msgf("host %d %d %d %s", n.From.Host, n.From.Generation,
 			n.Timestamp, n.Name)
 	}

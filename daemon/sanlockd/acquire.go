@@ -3,7 +3,10 @@ package sanlockd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+
+	"github.com/rs/zerolog"
 
 	"github.com/tenurelock/tenure/daemon/sanlockwire"
 	"github.com/tenurelock/tenure/leases"
@@ -27,9 +30,11 @@ func (s *Server) acquire(c *client, h sanlockwire.Header, rs []sanlockwire.Resou
 	c.name = name.String()
 	dead := c.dead
 	var missing error
+	var noSpace string
 	for _, r := range rs {
 		if sp := s.active(r.Space); missing == nil && (sp == nil || sp.isOver()) {
 			missing = acquireError(r, leases.NoSpace, errSpaceNotActive)
+			noSpace = fmt.Sprintf("found %d failed %d name %v", bit(sp != nil)-1, bit(sp != nil), r.Space)
 		}
 	}
 	s.mu.Unlock()
@@ -37,12 +42,14 @@ func (s *Server) acquire(c *client, h sanlockwire.Header, rs []sanlockwire.Resou
 	case dead:
 		return &sanlockwire.Result{Number: resultStale, Text: errTakerDied.Error()}
 	case missing != nil:
+		s.log.Error().Msgf("cmd_acquire %v invalid lockspace %s", c, noSpace)
 		return missing
 	}
 	var got []*token
 	for _, r := range rs {
-		t, err := s.take(c, r, h.Flags)
+		t, refusedAs, err := s.take(c, r, h.Flags)
 		if err != nil {
+			s.logRefusal(c, refusedAs, err)
 			s.giveUp(got)
 			return err
 		}
@@ -99,23 +106,28 @@ func (s *Server) giveUp(got []*token) {
 	}
 }
 
-// take takes one lease for c, without letting c see it yet.
-func (s *Server) take(c *client, r sanlockwire.Resource, flags uint32) (*token, error) {
+// take takes one lease for c, without letting c see it yet. An error comes with what this host knows the
+// lease as, which may be nothing.
+func (s *Server) take(c *client, r sanlockwire.Resource, flags uint32) (*token, *holding, error) {
 	s.mu.Lock()
 	t, fresh, err := s.takeHere(c, r, flags)
 	if !fresh {
+		h := s.holdings[keyOf(r)]
 		s.mu.Unlock()
-		return t, err
+		return t, h, err
 	}
 	sp := s.active(r.Space)
 	if sp == nil || sp.isOver() {
 		s.mu.Unlock()
-		return nil, acquireError(r, leases.NoSpace, errSpaceNotActive)
+		return nil, nil, acquireError(r, leases.NoSpace, errSpaceNotActive)
 	}
 	h := s.newHolding(sp, r)
 	t = s.newToken(c, h, r)
 	sp.beginOp()
 	s.mu.Unlock()
+	if h.reused == 0 {
+		sp.log.Warn().Uint32("r", h.id).Msgf("resource %s", placeText(r))
+	}
 	defer s.endOp(sp)
 
 	ctx, cancel := context.WithCancel(sp.ctx)
@@ -128,7 +140,7 @@ func (s *Server) take(c *client, r sanlockwire.Resource, flags uint32) (*token, 
 	if err == nil {
 		t.lver = exclusiveVersion(h.grant)
 		s.move(h, held)
-		return t, nil
+		return t, nil, nil
 	}
 	s.detach(t)
 	if h.lease == nil {
@@ -139,7 +151,7 @@ func (s *Server) take(c *client, r sanlockwire.Resource, flags uint32) (*token, 
 	if leases.KindOf(err) == leases.Aborted {
 		err = s.whyGivenUp(c, sp, err)
 	}
-	return nil, err
+	return nil, h, err
 }
 
 // whyGivenUp puts the reason in place of a wait that was given up. s.mu is held.
@@ -247,14 +259,26 @@ var (
 	quietFails = []leases.Kind{leases.Held, leases.LostRace, leases.CommittedOther, leases.OwnerSilent}
 )
 
-// logAcquire says how an acquire ended.
-func (s *Server) logAcquire(c *client, cmd uint32, err error) {
-	k := leases.KindOf(err)
-	if err == nil || slices.Contains(quiet, k) || s.cfg.QuietFail != 0 && slices.Contains(quietFails, k) {
-		s.debugCmd(cmd, "cmd_acquire %v result %d%s", c, resultOf(err), because(err))
-		return
+// logRefusal says, in words that begin as stock's, why a lease was not given to a client.
+func (s *Server) logRefusal(c *client, h *holding, err error) {
+	log := s.log
+	if h != nil {
+		log = h.home.log.With().Uint32("r", h.id).Logger()
 	}
-	s.log.Error().Msgf("cmd_acquire %v result %d%s", c, resultOf(err), because(err))
+	level := zerolog.ErrorLevel
+	k := leases.KindOf(err)
+	if slices.Contains(quiet, k) || s.cfg.QuietFail != 0 && slices.Contains(quietFails, k) {
+		level = zerolog.DebugLevel
+	}
+	log.WithLevel(level).Msgf("cmd_acquire %v acquire_token %d%s", c, resultOf(err), because(err))
+}
+
+// placeText is a lease with its first disk, as stock's log has it.
+func placeText(r sanlockwire.Resource) string {
+	if len(r.Disks) == 0 {
+		return fmt.Sprintf("%v:%v", r.Space, r.Name)
+	}
+	return fmt.Sprintf("%v:%v:%.256s:%d", r.Space, r.Name, r.Disks[0].Path, r.Disks[0].Offset)
 }
 
 func because(err error) string {

@@ -141,7 +141,7 @@ func (s *Server) onTarget(t *client, r request) (result int32, data2 uint32, bod
 		if err == nil {
 			s.debugCmd(r.Cmd, "cmd_acquire %v count %d flags %x", t, len(rs), r.Flags)
 			err = s.acquire(t, r.Header, rs, options.OwnerName)
-			s.logAcquire(t, r.Cmd, err)
+			s.debugCmd(r.Cmd, "cmd_acquire %v result %d pid_dead %d%s", t, resultOf(err), s.deadBit(t), because(err))
 		}
 		return resultOf(err), 0, nil
 	case sanlockwire.CmdRelease:
@@ -150,7 +150,9 @@ func (s *Server) onTarget(t *client, r request) (result int32, data2 uint32, bod
 			return resultOf(err), 0, nil
 		}
 		s.debugCmd(r.Cmd, "cmd_release %v count %d flags %x", t, len(rs), r.Flags)
-		return s.releaseCommand(t, r.Header, rs), 0, nil
+		result = s.releaseCommand(t, r.Header, rs)
+		s.debugCmd(r.Cmd, "cmd_release %v result %d pid_dead %d count %d", t, result, s.deadBit(t), len(rs))
+		return result, 0, nil
 	case sanlockwire.CmdInquire:
 		n, text := s.holdsText(t)
 		return 0, n, text
@@ -159,7 +161,7 @@ func (s *Server) onTarget(t *client, r request) (result int32, data2 uint32, bod
 		err := res.Decode(r.body)
 		if err == nil {
 			err = s.convert(t, r.Header, res)
-			s.logConvert(t, r.Cmd, err)
+			s.debugCmd(r.Cmd, "cmd_convert %v result %d pid_dead %d%s", t, resultOf(err), s.deadBit(t), because(err))
 		}
 		return resultOf(err), 0, nil
 	default:
@@ -167,8 +169,11 @@ func (s *Server) onTarget(t *client, r request) (result int32, data2 uint32, bod
 	}
 }
 
-func (s *Server) logConvert(c *client, cmd uint32, err error) {
-	s.debugCmd(cmd, "cmd_convert %v result %d%s", c, resultOf(err), because(err))
+// deadBit is the log's word for whether a client is gone.
+func (s *Server) deadBit(c *client) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return bit(c.dead)
 }
 
 // holdsText lists what a client holds, as INQUIRE answers: how many, and the text with its zero.

@@ -3,6 +3,7 @@ package sanlockd
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -116,19 +117,23 @@ func (s *Server) reading(v *conversation) {
 // connection that RESTRICT has closed to requests.
 func (s *Server) next(v *conversation) (request, error) {
 	for {
+		if p, err := v.in.Peek(sanlockwire.HeaderSize); err != nil {
+			s.cutShort(v.c, p, err)
+			return request{}, err
+		}
 		h, err := sanlockwire.ReadHeader(v.in)
 		var dropped *sanlockwire.DroppedError
 		switch {
 		case errors.As(err, &dropped):
-			s.dropped(v, dropped.Header, dropped.Reason)
+			s.dropped(v, dropped.Header, strayText(dropped.Header))
 			continue
 		case err != nil:
 			return request{}, err
 		case s.isRestricted(v.c):
-			s.dropped(v, h, "restricted")
+			s.dropped(v, h, " restrict all")
 			continue
 		case !served(h.Cmd):
-			s.dropped(v, h, "not served")
+			s.dropped(v, h, " not served")
 			continue
 		}
 		body, err := sanlockwire.ReadBody(v.in, h)
@@ -146,14 +151,44 @@ func (s *Server) isRestricted(c *client) bool {
 	return c.restricted&sanlockwire.RestrictAll != 0
 }
 
-func (s *Server) dropped(v *conversation, h sanlockwire.Header, reason string) {
+// strayText says in stock's words what is wrong with a header that is no request; nothing of it is wrong but
+// the command if it returns "".
+func strayText(h sanlockwire.Header) string {
+	switch {
+	case h.Magic != sanlockwire.Magic:
+		return fmt.Sprintf(" magic %x vs %x", h.Magic, sanlockwire.Magic)
+	case h.Version>>16 > sanlockwire.Protocol>>16:
+		return fmt.Sprintf(" version %x", h.Version)
+	}
+	return ""
+}
+
+// dropped logs a header that is dropped.
+func (s *Server) dropped(v *conversation, h sanlockwire.Header, why string) {
 	v.dropped++
-	if v.dropped > maxDropLogs {
+	c := v.c
+	switch {
+	case v.dropped > maxDropLogs:
+	case why == "":
+		s.log.Error().Msgf("client connection ci %d fd %d pid %d cmd %d unknown", c.slot, c.fd, c.pid.Load(), h.Cmd)
+	default:
+		s.log.Error().Msgf("client connection %d %d %d recv msg header rv %d cmd %d len %d%s", c.slot, c.fd,
+			c.pid.Load(), sanlockwire.HeaderSize, h.Cmd, h.Length, why)
+	}
+}
+
+// cutShort logs a connection that ends within a header.
+func (s *Server) cutShort(c *client, p []byte, err error) {
+	if len(p) == 0 || !errors.Is(err, io.EOF) {
 		return
 	}
-	s.log.Error().Msgf("client connection %d %d %d recv msg header rv %d cmd %d len %d magic %x vs %x (%s)",
-		v.c.slot, v.c.fd, v.c.pid.Load(), sanlockwire.HeaderSize, h.Cmd, h.Length, h.Magic,
-		sanlockwire.Magic, reason)
+	var raw [sanlockwire.HeaderSize]byte
+	var h sanlockwire.Header
+	copy(raw[:], p)
+	if h.Decode(raw[:]) == nil {
+		s.log.Error().Msgf("client connection %d %d %d recv msg header rv %d cmd %d len %d", c.slot, c.fd,
+			c.pid.Load(), len(p), h.Cmd, h.Length)
+	}
 }
 
 // broke logs an end of the connection that is not a plain close.

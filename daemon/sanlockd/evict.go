@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/tenurelock/tenure/daemon/helper"
 	"github.com/tenurelock/tenure/daemon/sanlockwire"
 )
@@ -29,15 +31,20 @@ func (s *Server) stopUsers(sp *space) {
 	sp.killing = true
 	s.mu.Unlock()
 	var complained time.Time
+	gaveUp := false
 	for {
-		orders, users := s.orders(sp)
+		orders, users, stuck := s.orders(sp)
 		for _, o := range orders {
 			s.carryOut(sp, o)
+		}
+		if stuck > 0 && stuck == users && !gaveUp {
+			sp.log.Error().Msgf("killing pids stuck %d", stuck)
+			gaveUp = true
 		}
 		kept, why := s.kept(sp)
 		switch {
 		case users == 0 && !kept:
-			sp.log.Debug().Msg("all pids clear")
+			s.logClear(sp)
 			return
 		case users == 0 && why != "" && (complained.IsZero() || time.Since(complained) >= usedEvery):
 			sp.log.Error().Msg(why)
@@ -45,6 +52,18 @@ func (s *Server) stopUsers(sp *space) {
 		}
 		sleep(context.Background(), lookEvery)
 	}
+}
+
+// logClear says that nobody holds a lease of the lockspace any more: as stock does, an error only where the
+// lockspace was lost.
+func (s *Server) logClear(sp *space) {
+	level := zerolog.DebugLevel
+	s.mu.Lock()
+	if sp.failed {
+		level = zerolog.ErrorLevel
+	}
+	s.mu.Unlock()
+	sp.log.WithLevel(level).Msg("all pids clear")
 }
 
 // kept reports whether a lockspace without users must not be left yet, with the words for the log if it is
@@ -73,34 +92,33 @@ type order struct {
 	sig   syscall.Signal
 	run   *sanlockwire.Killpath
 	pid   bool // append the pid to the program's arguments
-	stuck bool
 }
 
 // orders decides what to do to each client that holds leases of the lockspace, at most once a second each. It
-// also returns how many there are.
-func (s *Server) orders(sp *space) ([]order, int) {
+// also returns how many there are, and how many of them are told nothing more.
+func (s *Server) orders(sp *space) (all []order, users, stuck int) {
 	now := s.cfg.Clock.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var all []order
-	users := 0
 	for _, c := range s.clients {
 		if c == nil || !c.uses(sp) {
 			continue
 		}
 		users++
-		if c.dead || c.killCount > 0 && now.Seconds() < c.killLast+1 || c.killCount > maxKills {
+		if c.killCount >= maxKills {
+			stuck++
+			continue
+		}
+		if c.dead || c.killCount > 0 && now.Seconds() < c.killLast+1 {
 			continue
 		}
 		c.killCount++
 		c.killLast = now.Seconds()
-		o := order{c: c, proc: c.proc, count: c.killCount, stuck: c.killCount > maxKills}
-		if !o.stuck {
-			s.choose(sp, c, &o)
-		}
+		o := order{c: c, proc: c.proc, count: c.killCount}
+		s.choose(sp, c, &o)
 		all = append(all, o)
 	}
-	return all, users
+	return all, users, stuck
 }
 
 // uses reports whether c holds a lease of the lockspace. s.mu is held.
@@ -149,8 +167,6 @@ func (s *Server) inGrace(sp *space) bool {
 func (s *Server) carryOut(sp *space, o order) {
 	pid := o.proc.PID()
 	switch {
-	case o.stuck:
-		sp.log.Error().Msgf("killing pids stuck %d", pid)
 	case o.run != nil:
 		sp.log.Error().Msgf("kill %d sig %d count %d", pid, killpathSignal, o.count)
 		s.runKillpath(sp, *o.run, pid, o.pid)

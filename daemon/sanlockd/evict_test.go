@@ -176,7 +176,7 @@ func TestStuckClient(t *testing.T) {
 			t.Errorf("%d signals, want %d", got, maxKills)
 		}
 		check(t, "inq", h.onSpace(inq, 0, 0, spaceAs(1)), 0)
-		if !strings.Contains(h.log.String(), "killing pids stuck") {
+		if !strings.Contains(h.log.String(), "killing pids stuck 1\n") {
 			t.Error("nothing in the log")
 		}
 	})

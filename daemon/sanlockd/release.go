@@ -71,6 +71,7 @@ func (s *Server) releaseOne(c *client, r sanlockwire.Resource, rename string) in
 	t := c.find(r)
 	s.mu.Unlock()
 	if t == nil {
+		s.log.Error().Msgf("cmd_release %v no resource %v", c, r.Name)
 		return resultFailed
 	}
 	return s.releaseToken(t, rename)

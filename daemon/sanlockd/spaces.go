@@ -169,7 +169,7 @@ func (s *Server) conflict(l sanlockwire.Lockspace) error {
 		case sp.wire.Name.Equal(l.Name):
 			what = "name"
 		case sp.wire.Disk == l.Disk:
-			what = "path and offset"
+			what = "path"
 		default:
 			continue
 		}

@@ -25,6 +25,7 @@ type errand struct {
 	RunDir, Space, Name, Path string
 	Offset                    int64
 	Killpath                  string // a program that gets the pid, "" for none
+	KillArgs                  string // and what it gets before that
 	Restrict                  uint32
 	Patience                  int // how often it asks again for a lease that others have
 }
@@ -120,6 +121,7 @@ func hold(text string) int {
 	if err == nil && e.Killpath != "" {
 		body := make([]byte, 256)
 		copy(body, e.Killpath)
+		copy(body[128:], e.KillArgs)
 		err = expectZero(c.result(cmdKillpath, 1, 0, body))
 	}
 	if err == nil {
