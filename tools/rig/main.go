@@ -53,10 +53,19 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		options.Disks = append(options.Disks, d)
 		return err
 	})
+	guest := vm.Standard()
+	flags.Func("file", "GUEST=HERE: a file of this machine for the guests", func(v string) error {
+		inside, here, ok := strings.Cut(v, "=")
+		if !ok {
+			return errors.New("GUEST=HERE is wanted")
+		}
+		guest.Files[inside] = here
+		return nil
+	})
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	image, err := vm.Build(ctx, vm.Standard())
+	image, err := vm.Build(ctx, guest)
 	if err != nil {
 		return err
 	}

@@ -146,8 +146,7 @@ func exitCode(c *exec.Cmd, err error) int {
 	case err == nil:
 		return 0
 	}
-	var ended *exec.ExitError
-	if errors.As(err, &ended) {
+	if ended, ok := errors.AsType[*exec.ExitError](err); ok {
 		return ended.ExitCode()
 	}
 	return 126

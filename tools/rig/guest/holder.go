@@ -24,6 +24,7 @@ type holderOptions struct {
 	offset, area                  int64
 	every                         time.Duration
 	ignoreTerm                    bool
+	version                       uint64
 }
 
 // holder takes a lease from the daemon of this guest and writes records to a shared area as long as it lives,
@@ -39,23 +40,38 @@ func holder(args []string) error {
 	flags.Int64Var(&o.area, "area", 16<<20, "offset of the records, in bytes")
 	flags.DurationVar(&o.every, "every", 200*time.Millisecond, "time between records")
 	flags.BoolVar(&o.ignoreTerm, "ignore-term", false, "do not end by SIGTERM")
+	flags.Uint64Var(&o.version, "no-lease", 0, "write without a lease, as if one of this version were held")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if o.ignoreTerm {
-		signal.Ignore(syscall.SIGTERM)
+	go o.terminate()
+	version := o.version
+	if version == 0 {
+		lease, granted, err := o.acquire(context.Background())
+		if err != nil {
+			return fmt.Errorf("acquire: %w", err)
+		}
+		defer lease.Close()
+		version = granted
 	}
-	lease, version, err := o.acquire(context.Background())
-	if err != nil {
-		return fmt.Errorf("acquire: %w", err)
-	}
-	defer lease.Close()
 	fmt.Println("granted lver", version)
 	log, err := openRecords(o.device, o.area)
 	if err != nil {
 		return err
 	}
 	return o.write(log, version)
+}
+
+// terminate says each SIGTERM, and ends the holder by it as long as its disk lets a process end.
+func (o holderOptions) terminate() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
+	for range signals {
+		fmt.Println("got SIGTERM")
+		if !o.ignoreTerm {
+			os.Exit(0)
+		}
+	}
 }
 
 // acquire returns the connection whose end gives the lease back, and the lease's version: the number that

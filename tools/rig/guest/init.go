@@ -55,7 +55,11 @@ func initialise() error {
 
 func mounts() error {
 	for _, m := range []struct{ what, where string }{
-		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"devpts", "/dev/pts"}, {"tmpfs", "/dev/shm"},
+		{"proc", "/proc"},
+		{"sysfs", "/sys"},
+		{"devtmpfs", "/dev"},
+		{"devpts", "/dev/pts"},
+		{"tmpfs", "/dev/shm"},
 		{"tmpfs", "/tmp"},
 	} {
 		if err := os.MkdirAll(m.where, 0o755); err != nil {

@@ -77,6 +77,9 @@ func (a *agent) take(r wire.Report) {
 			a.note("output lost: " + err.Error())
 		}
 		if r.Kind == wire.Exit {
+			if lines, ok := c.out.(*lineWriter); ok {
+				lines.flush()
+			}
 			c.finish(r.Code, nil)
 		}
 	}
@@ -167,10 +170,25 @@ func (a *agent) start(command string, out io.Writer) (*Command, error) {
 	return c, nil
 }
 
-// run is start, and wait for the end; the output is bounded only by the guest.
+// outputMax bounds what Run returns, in bytes; a guest has less memory than that.
+const outputMax = 64 << 20
+
+var errTooMuch = errors.New("the command writes too much")
+
+// output is what a command wrote, up to outputMax.
+type output struct{ text strings.Builder }
+
+func (o *output) Write(p []byte) (int, error) {
+	if o.text.Len()+len(p) > outputMax {
+		return 0, errTooMuch
+	}
+	return o.text.Write(p)
+}
+
+// run is start, and wait for the end.
 func (a *agent) run(ctx context.Context, command string) (string, int, error) {
-	var out strings.Builder
-	c, err := a.start(command, &out)
+	out := &output{}
+	c, err := a.start(command, out)
 	if err != nil {
 		return "", -1, err
 	}
@@ -182,5 +200,5 @@ func (a *agent) run(ctx context.Context, command string) (string, int, error) {
 		}
 		return "", -1, err
 	}
-	return out.String(), code, err
+	return out.text.String(), code, err
 }

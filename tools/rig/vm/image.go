@@ -21,9 +21,10 @@ type Guest struct {
 	Cache string            // directory for kernels and images; "": the user's cache directory
 	Files map[string]string // path in the guest → file of this machine; a program's libraries come along
 	Links map[string]string // path in the guest → what it points to
+	Built map[string]string // path in the guest → import path of a program of this module
 }
 
-// agentPackage is compiled into every image.
+// agentPackage is compiled into every image: the first process of the guest, its agent and the holder.
 const agentPackage = "github.com/tenurelock/tenure/tools/rig/guest"
 
 // Build makes an image, or finds in the cache one with the same content. It needs go, busybox-static, kmod,
@@ -60,8 +61,14 @@ func (g Guest) build(ctx context.Context) (Image, error) {
 		return Image{}, err
 	}
 	tree := archive{}
-	if err := errors.Join(tree.base(), tree.kernelModules(k), tree.agent(ctx)); err != nil {
+	if err := errors.Join(tree.base(), tree.kernelModules(k), tree.compiled(ctx, "/init", agentPackage)); err != nil {
 		return Image{}, err
+	}
+	tree.link("/usr/bin/holder", "/init")
+	for guest, importPath := range g.Built {
+		if err := tree.compiled(ctx, guest, importPath); err != nil {
+			return Image{}, err
+		}
 	}
 	for guest, host := range g.Files {
 		if err := tree.program(host, guest); err != nil {
@@ -167,34 +174,23 @@ func (a archive) kernelModules(k kernel) error {
 	})
 }
 
-// agent compiles the first process of the guest, which is also its agent and the holder.
-func (a archive) agent(ctx context.Context) error {
-	program, err := os.CreateTemp("", "rig-agent-")
+// compiled puts a static program of this module into the archive. The same source makes the same bytes.
+func (a archive) compiled(ctx context.Context, guest, importPath string) error {
+	dir, err := os.MkdirTemp("", "rig-build-")
 	if err != nil {
 		return err
 	}
-	program.Close()
-	defer os.Remove(program.Name())
-	if err := Compile(ctx, agentPackage, program.Name()); err != nil {
-		return err
-	}
-	content, err := os.ReadFile(program.Name())
-	if err != nil {
-		return err
-	}
-	a.file("/init", 0o755, content)
-	a.link("/usr/bin/holder", "/init")
-	return nil
-}
-
-// Compile builds a static program of this module, the same bytes from the same source. The working directory
-// must lie in the module.
-func Compile(ctx context.Context, importPath, to string) error {
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", to,
-		importPath)
+	defer os.RemoveAll(dir)
+	program := filepath.Join(dir, "program")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=",
+		"-o", program, importPath)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build %s: %w\n%s", importPath, err, out)
+		return fmt.Errorf("go build %s: %w (the working directory must lie in the module)\n%s", importPath, err, out)
 	}
-	return nil
+	content, err := os.ReadFile(program)
+	if err == nil {
+		a.file(guest, 0o755, content)
+	}
+	return err
 }

@@ -43,7 +43,7 @@ func fetchKernel(ctx context.Context, cache string) (kernel, error) {
 		return kernel{}, err
 	}
 	defer os.RemoveAll(work)
-	about, err := output(ctx, work, "apt-cache", "show", "--no-all-versions", "linux-image-amd64")
+	about, err := tool(ctx, work, "apt-cache", "show", "--no-all-versions", "linux-image-amd64")
 	if err != nil {
 		return kernel{}, err
 	}
@@ -52,7 +52,7 @@ func fetchKernel(ctx context.Context, cache string) (kernel, error) {
 	if !ok {
 		return kernel{}, errors.New("apt-cache: linux-image-amd64 depends on no kernel (run apt-get update)")
 	}
-	if _, err := output(ctx, work, "apt-get", "download", name); err != nil {
+	if _, err := tool(ctx, work, "apt-get", "download", name); err != nil {
 		return kernel{}, err
 	}
 	debs, err := filepath.Glob(filepath.Join(work, "*.deb"))
@@ -60,7 +60,7 @@ func fetchKernel(ctx context.Context, cache string) (kernel, error) {
 		return kernel{}, fmt.Errorf("apt-get download %s left %d packages (%w)", name, len(debs), err)
 	}
 	unpacked := filepath.Join(work, "unpacked")
-	if _, err := output(ctx, work, "dpkg-deb", "--extract", debs[0], unpacked); err != nil {
+	if _, err := tool(ctx, work, "dpkg-deb", "--extract", debs[0], unpacked); err != nil {
 		return kernel{}, err
 	}
 	version := strings.TrimPrefix(name, "linux-image-")
@@ -74,11 +74,11 @@ func fetchKernel(ctx context.Context, cache string) (kernel, error) {
 
 // keep copies the kernel itself, expanded, and the modules for guests.
 func keep(ctx context.Context, unpacked, kept, version string) error {
-	if _, err := output(ctx, unpacked, "depmod", "-b", unpacked, version); err != nil {
+	if _, err := tool(ctx, unpacked, "depmod", "-b", unpacked, version); err != nil {
 		return err
 	}
 	for _, m := range modules {
-		list, err := output(ctx, unpacked, "modprobe", "-d", unpacked, "-S", version, "--show-depends", m)
+		list, err := tool(ctx, unpacked, "modprobe", "-d", unpacked, "-S", version, "--show-depends", m)
 		if err != nil {
 			return err
 		}
@@ -99,7 +99,7 @@ func keep(ctx context.Context, unpacked, kept, version string) error {
 			return err
 		}
 	}
-	if _, err := output(ctx, kept, "depmod", "-b", kept, version); err != nil {
+	if _, err := tool(ctx, kept, "depmod", "-b", kept, version); err != nil {
 		return err
 	}
 	compressed, err := os.ReadFile(filepath.Join(unpacked, "boot", "vmlinuz-"+version))
@@ -148,8 +148,8 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, content, 0o644) //nolint:gosec // a kernel module
 }
 
-// output runs a program and returns its standard output; the error has what it said.
-func output(ctx context.Context, dir, name string, args ...string) (string, error) {
+// tool runs a program and returns its standard output; the error has what it said.
+func tool(ctx context.Context, dir, name string, args ...string) (string, error) {
 	for _, sbin := range []string{"/usr/sbin", "/sbin"} { // which a user's PATH may lack
 		if _, err := exec.LookPath(name); err != nil {
 			if path, err := exec.LookPath(filepath.Join(sbin, name)); err == nil {
@@ -161,9 +161,8 @@ func output(ctx context.Context, dir, name string, args ...string) (string, erro
 	program.Dir = dir
 	out, err := program.Output()
 	if err != nil {
-		var ended *exec.ExitError
 		said := ""
-		if errors.As(err, &ended) {
+		if ended, ok := errors.AsType[*exec.ExitError](err); ok {
 			said = ": " + strings.TrimSpace(string(ended.Stderr))
 		}
 		return "", fmt.Errorf("%s %s: %w%s", name, strings.Join(args, " "), err, said)

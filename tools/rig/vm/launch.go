@@ -3,6 +3,7 @@ package vm
 import (
 	"os/exec"
 	"runtime"
+	"sync"
 	"syscall"
 )
 
@@ -11,6 +12,7 @@ import (
 type launcher struct {
 	orders chan order
 	done   chan struct{}
+	ended  sync.Once
 }
 
 type order struct {
@@ -43,4 +45,4 @@ func (l *launcher) start(program *exec.Cmd) error {
 	return <-o.answer
 }
 
-func (l *launcher) close() { close(l.done) }
+func (l *launcher) close() { l.ended.Do(func() { close(l.done) }) }

@@ -107,7 +107,7 @@ func (r *Rig) Start(ctx context.Context, n int) error {
 	return errors.Join(errs...)
 }
 
-// Close cuts the power of all machines.
+// Close cuts the power of all machines. It may be called twice; nothing can be started after it.
 func (r *Rig) Close() error {
 	var errs []error
 	for _, m := range r.machines {

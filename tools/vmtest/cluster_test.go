@@ -1,0 +1,175 @@
+package vmtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tenurelock/tenure/tools/need"
+	"github.com/tenurelock/tenure/tools/rig/vm"
+)
+
+// programs are the daemons of one host.
+type programs struct {
+	name          string
+	sanlock, wdmd string
+}
+
+var (
+	debian      = programs{"Debian", "/usr/sbin/sanlock", "/usr/sbin/wdmd"}
+	tenure      = programs{"Tenure", vm.Ours + "sanlock", vm.Ours + "wdmd"}
+	tenureLeads = programs{"Tenure over Debian's wdmd", vm.Ours + "sanlock", "/usr/sbin/wdmd"}
+	tenureWdmd  = programs{"Debian over Tenure's wdmd", "/usr/sbin/sanlock", vm.Ours + "wdmd"}
+)
+
+// What lies where on the shared disk, in bytes.
+const (
+	diskSize       = 64 << 20
+	resourceOffset = 8 << 20 // behind the lockspace, which takes 8 MiB with sectors of 4096
+	recordsOffset  = 32 << 20
+)
+
+// cluster is two machines with a lockspace that both have joined; vm1 has the lease and writes.
+type cluster struct {
+	*testing.T
+	ctx  context.Context
+	rig  *vm.Rig
+	disk string
+	c    scenario
+}
+
+// startCluster brings a scenario to where vm1 writes under its lease and vm2 is refused it.
+func startCluster(t *testing.T, s scenario) *cluster {
+	t.Helper()
+	if os.Getenv("TENURE_VMTEST") == "" {
+		t.Skip("needs TENURE_VMTEST=1, which make vmtest sets: virtual machines take minutes")
+	}
+	need.Program(t, vm.QEMU)
+	need.Program(t, "sanlock")
+	ctx, cancel := context.WithTimeout(t.Context(), s.limit())
+	t.Cleanup(cancel)
+	image, err := vm.Build(ctx, vm.Standard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cluster{T: t, ctx: ctx, disk: filepath.Join(t.TempDir(), "shared.img"), c: s}
+	if err := errors.Join(os.WriteFile(c.disk, nil, 0o600), os.Truncate(c.disk, diskSize)); err != nil {
+		t.Fatal(err)
+	}
+	c.rig, err = vm.New(vm.Options{
+		Image: image, Disks: []vm.Disk{{Path: c.disk, SectorSize: s.sector}}, Watchdog: s.watchdog, StayDown: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.finish)
+	if err := c.rig.Start(ctx, 2); err != nil {
+		t.Fatal(err)
+	}
+	c.daemons(1, s.lost)
+	c.daemons(2, s.survivor)
+	c.join()
+	c.hold()
+	return c
+}
+
+// finish ends the machines, and keeps the whole log of a failure.
+func (c *cluster) finish() {
+	if err := c.rig.Close(); err != nil {
+		c.Error(err)
+	}
+	dir := os.Getenv("TENURE_VMTEST_LOGS")
+	if dir == "" {
+		return
+	}
+	var text strings.Builder
+	lines := c.rig.Log().Lines(time.Time{})
+	for _, l := range lines {
+		fmt.Fprintln(&text, l.Format(lines[0].At))
+	}
+	name := filepath.Join(dir, strings.ReplaceAll(c.Name(), "/", "-")+".log")
+	if err := os.WriteFile(name, []byte(text.String()), 0o600); err != nil {
+		c.Error(err)
+	}
+}
+
+// must runs a command that has to succeed soon.
+func (c *cluster) must(machine int, command string) string {
+	c.Helper()
+	ctx, cancel := context.WithTimeout(c.ctx, time.Minute)
+	defer cancel()
+	out, err := c.rig.Machine(machine).Do(ctx, command)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return out
+}
+
+func (c *cluster) spawn(machine int, source, command string) *vm.Command {
+	c.Helper()
+	started, err := c.rig.Machine(machine).Spawn(source, command)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return started
+}
+
+// wait returns the first line that matches; how long it may take is the scenario's limit.
+func (c *cluster) wait(m vm.Match) vm.Line {
+	c.Helper()
+	line, err := c.rig.Log().Wait(c.ctx, m)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return line
+}
+
+// daemons starts wdmd and sanlock on a machine and waits until they answer.
+func (c *cluster) daemons(machine int, p programs) {
+	c.Helper()
+	c.spawn(machine, "wdmd", "exec "+p.wdmd+" -D")
+	c.must(machine, "for i in $(seq 300); do [ -S /run/wdmd/wdmd.sock ] && exit; sleep 0.1; done; exit 1")
+	c.spawn(machine, "sanlock", fmt.Sprintf("exec %s daemon -D -R 1 -w 1 -e vm%d", p.sanlock, machine))
+	c.must(machine, "for i in $(seq 100); do sanlock client status >/dev/null 2>&1 && exit; sleep 0.2; done; exit 1")
+}
+
+// join formats the disk and lets both machines join the lockspace, at once.
+func (c *cluster) join() {
+	c.Helper()
+	c.must(1, fmt.Sprintf("sanlock client init -s LS:0:/dev/rig/disk0:0 -o %d && sanlock client init -r LS:RES:/dev/rig/disk0:%d",
+		c.c.io, resourceOffset))
+	var joins []*vm.Command
+	for machine := 1; machine <= 2; machine++ {
+		joins = append(joins, c.spawn(machine, "join",
+			fmt.Sprintf("sanlock client add_lockspace -s LS:%d:/dev/rig/disk0:0 -o %d", machine, c.c.io)))
+	}
+	for i, j := range joins {
+		if code, err := j.Wait(c.ctx); err != nil || code != 0 {
+			c.Fatalf("vm%d does not join the lockspace: %d, %v", i+1, code, err)
+		}
+	}
+}
+
+// holder is the command that takes the lease and writes.
+func holder(machine int, more string) string {
+	return fmt.Sprintf("holder -name vm%d -offset %d -area %d %s", machine, resourceOffset, recordsOffset, more)
+}
+
+func (c *cluster) hold() {
+	c.Helper()
+	more := ""
+	if c.c.ignoreTerm {
+		more = "-ignore-term"
+	}
+	c.spawn(1, "holder", "exec "+holder(1, more))
+	c.wait(vm.Match{Machine: 1, Source: "holder", Text: "wrote 3"})
+	out, code, err := c.rig.Machine(2).Run(c.ctx, holder(2, ""))
+	if err != nil || code != 1 || !strings.Contains(out, "-243") {
+		c.Fatalf("vm2 asks for the lease that vm1 holds and gets %q, %d, %v; want -243", out, code, err)
+	}
+}

@@ -1,0 +1,149 @@
+package vmtest
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/tenurelock/tenure/tools/rig/vm"
+)
+
+// scenario is one way to lose the host that holds the lease.
+type scenario struct {
+	name           string
+	lost, survivor programs
+	io             int // io_timeout, seconds
+	sector         int
+	watchdog       vm.Watchdog
+	ignoreTerm     bool
+	fault          func(context.Context, *vm.Machine) error
+	reset          bool // the watchdog must reset the host
+	stops          bool // the holder is stopped by its daemon in time, so that nothing must be reset
+	thaw           func(context.Context, *vm.Machine) error
+}
+
+// The intervals of stock, in seconds of time: what a host may do after its last renewal.
+func (s scenario) expires() time.Duration { return time.Duration(8*s.io) * time.Second }
+func (s scenario) dead() time.Duration    { return s.expires() + fire }
+
+const (
+	fire  = 60 * time.Second // the watchdog's
+	grace = 40 * time.Second // from SIGTERM to SIGKILL
+)
+
+// limit bounds a scenario: boot, join, wait, and a machine that has to share its host.
+func (s scenario) limit() time.Duration { return 4*time.Minute + 2*s.dead() }
+
+func hang(ctx context.Context, m *vm.Machine) error   { return m.DiskHang(ctx, 0) }
+func fail(ctx context.Context, m *vm.Machine) error   { return m.DiskFail(ctx, 0) }
+func unplug(ctx context.Context, m *vm.Machine) error { return m.DiskUnplug(ctx, 0) }
+func cut(_ context.Context, m *vm.Machine) error      { return m.Cut() }
+func freeze(_ context.Context, m *vm.Machine) error   { return m.Freeze() }
+func thaw(_ context.Context, m *vm.Machine) error     { return m.Thaw() }
+
+// faults are the ways to lose a host, each with what must come of it.
+func faults() []scenario {
+	base := scenario{io: 2, sector: 512, watchdog: vm.Softdog}
+	with := func(name string, f func(*scenario)) scenario {
+		s := base
+		s.name = name
+		f(&s)
+		return s
+	}
+	return []scenario{
+		with("cut", func(s *scenario) { s.fault = cut }),
+		with("hang", func(s *scenario) { s.fault, s.reset = hang, true }),
+		with("hang-i6300esb", func(s *scenario) { s.fault, s.reset, s.watchdog = hang, true, vm.I6300ESB }),
+		with("fail-4096", func(s *scenario) { s.fault, s.stops, s.sector = fail, true, 4096 }),
+		with("fail-ignoring-term", func(s *scenario) { s.fault, s.stops, s.ignoreTerm = fail, true, true }),
+		with("unplug", func(s *scenario) { s.fault, s.stops = unplug, true }),
+		with("freeze", func(s *scenario) { s.fault, s.reset, s.thaw = freeze, true, thaw }),
+	}
+}
+
+func TestDebian(t *testing.T) { loseAll(t, debian, debian) }
+
+func loseAll(t *testing.T, lost, survivor programs) {
+	for _, s := range faults() {
+		s.lost, s.survivor = lost, survivor
+		t.Run(s.name, func(t *testing.T) { lose(t, s) })
+	}
+}
+
+// lose runs a scenario, prints its timeline and checks it.
+func lose(t *testing.T, s scenario) {
+	c := startCluster(t, s)
+	r := watchRenewals(t, c.disk, 1, s.sector)
+	r.next(c.ctx, t)
+	time.Sleep(300 * time.Millisecond)
+	tl := &timeline{fault: time.Now()}
+	if err := s.fault(c.ctx, c.rig.Machine(1)); err != nil {
+		t.Fatal(err)
+	}
+	// vm2 asks until it gets the lease.
+	c.spawn(2, "holder", fmt.Sprintf("until %s; do sleep 0.2; done", holder(2, "")))
+	tl.granted = c.wait(vm.Match{Machine: 2, Source: "holder", Text: "granted", Since: tl.fault}).At
+	if s.thaw != nil {
+		time.Sleep(3 * time.Second)
+		tl.back = time.Now()
+		if err := s.thaw(c.ctx, c.rig.Machine(1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.wait(vm.Match{Machine: 2, Source: "holder", Text: "wrote ", Since: tl.granted})
+	time.Sleep(5 * time.Second) // for what an old holder may still do
+	tl.read(c, r)
+	t.Logf("%s: %s, io_timeout %d, sectors of %d, %s; lost %s, survivor %s%s", t.Name(), s.name, s.io, s.sector,
+		s.watchdog, s.lost.name, s.survivor.name, tl)
+	tl.check(t, s)
+}
+
+// Bounds on what the clocks of the parties may differ in. Leases count whole seconds, the daemons look once a
+// second, and the machines share a slow host.
+const (
+	early = 1 * time.Second
+	late  = 4 * time.Second
+)
+
+// check holds a timeline to what leases promise. The first promise is the one that matters: nobody writes
+// after another was granted the lease.
+func (tl *timeline) check(t *testing.T, s scenario) {
+	t.Helper()
+	for _, l := range tl.afterGrant {
+		t.Errorf("vm1 wrote %v after the grant: %s", l.At.Sub(tl.granted), l.Text)
+	}
+	for _, l := range tl.harm {
+		t.Errorf("the holder of vm%d found: %s", l.Machine, l.Text)
+	}
+	within := func(what string, at, from time.Time, least, most time.Duration) {
+		t.Helper()
+		if at.IsZero() || from.IsZero() {
+			t.Errorf("%s: did not happen, or what it follows did not", what)
+		} else if took := at.Sub(from); took < least || took > most {
+			t.Errorf("%s: %.1f s after what it follows, want %v to %v", what, took.Seconds(), least, most)
+		}
+	}
+	// The survivor counts from when its own renewal saw the last timestamp, up to one interval later.
+	interval := time.Duration(2*s.io) * time.Second
+	within("grant", tl.granted, tl.renewed, s.dead()-early, s.dead()+interval+2*late)
+	if s.thaw != nil {
+		within("reset after standing still", tl.reset, tl.back, 0, late)
+		return
+	}
+	if s.reset {
+		within("reset", tl.reset, tl.renewed, fire, s.dead()+early)
+		within("grant after the reset", tl.granted, tl.reset, 0, s.dead())
+	} else if !tl.reset.IsZero() {
+		t.Errorf("vm1 was reset %s s after the fault; nothing called for it", tl.since(tl.reset))
+	}
+	if s.reset || s.stops {
+		within("SIGTERM", tl.term, tl.renewed, s.expires()-early, s.expires()+late)
+	}
+	if s.stops {
+		within("the holder hears SIGTERM", tl.heard, tl.term, -late, late)
+	}
+	if s.reset || s.ignoreTerm {
+		within("SIGKILL", tl.killed, tl.term, grace-early-time.Second, grace+late)
+	}
+}
