@@ -32,7 +32,7 @@ short: ## the tests that take a few seconds
 	$(TESTENV) $(GO) test $(RACE) -shuffle=on -short -timeout 10m ./...
 
 vmtest: ## lose hosts in virtual machines with a watchdog (QEMU, no root; the first time it fetches a kernel)
-	TENURE_VMTEST=1 $(GO) test -count=1 -timeout 60m -parallel $(VMPAIRS) -v ./tools/rig/... ./tools/vmtest
+	TENURE_VMTEST=1 $(GO) test -count=1 -p 1 -timeout 60m -parallel $(VMPAIRS) -v ./tools/rig/... ./tools/vmtest
 
 soak: ## the long runs: the mixed cluster for a minute per sector size, deep exploration
 	TENURE_EXPLORE=deep TENURE_SOAK=1 $(GO) test -timeout 60m -v ./paxos ./tools/interop

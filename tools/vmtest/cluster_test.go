@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,7 +42,15 @@ type cluster struct {
 	rig  *vm.Rig
 	disk string
 	c    scenario
+	// daemon has the running daemons by machine and name.
+	daemon map[string]*vm.Command
 }
+
+// lost is the machine that a scenario loses.
+func (c *cluster) lost() *vm.Machine { return c.rig.Machine(1) }
+
+// guest is built once: all scenarios run the same programs, whatever happens to the source meanwhile.
+var guest = sync.OnceValues(func() (vm.Image, error) { return vm.Build(context.Background(), vm.Standard()) })
 
 // startCluster brings a scenario to where vm1 writes under its lease and vm2 is refused it.
 func startCluster(t *testing.T, s scenario) *cluster {
@@ -53,11 +62,11 @@ func startCluster(t *testing.T, s scenario) *cluster {
 	need.Program(t, "sanlock")
 	ctx, cancel := context.WithTimeout(t.Context(), s.limit())
 	t.Cleanup(cancel)
-	image, err := vm.Build(ctx, vm.Standard())
+	image, err := guest()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{T: t, ctx: ctx, disk: filepath.Join(t.TempDir(), "shared.img"), c: s}
+	c := &cluster{T: t, ctx: ctx, disk: filepath.Join(t.TempDir(), "shared.img"), c: s, daemon: map[string]*vm.Command{}}
 	if err := errors.Join(os.WriteFile(c.disk, nil, 0o600), os.Truncate(c.disk, diskSize)); err != nil {
 		t.Fatal(err)
 	}
@@ -132,9 +141,10 @@ func (c *cluster) wait(m vm.Match) vm.Line {
 // daemons starts wdmd and sanlock on a machine and waits until they answer.
 func (c *cluster) daemons(machine int, p programs) {
 	c.Helper()
-	c.spawn(machine, "wdmd", "exec "+p.wdmd+" -D")
+	c.daemon[fmt.Sprintf("vm%d wdmd", machine)] = c.spawn(machine, "wdmd", "exec "+p.wdmd+" -D")
 	c.must(machine, "for i in $(seq 300); do [ -S /run/wdmd/wdmd.sock ] && exit; sleep 0.1; done; exit 1")
-	c.spawn(machine, "sanlock", fmt.Sprintf("exec %s daemon -D -R 1 -w 1 -e vm%d", p.sanlock, machine))
+	c.daemon[fmt.Sprintf("vm%d sanlock", machine)] = c.spawn(machine, "sanlock",
+		fmt.Sprintf("exec %s daemon -D -R 1 -w 1 -e vm%d", p.sanlock, machine))
 	c.must(machine, "for i in $(seq 100); do sanlock client status >/dev/null 2>&1 && exit; sleep 0.2; done; exit 1")
 }
 
@@ -143,16 +153,32 @@ func (c *cluster) join() {
 	c.Helper()
 	c.must(1, fmt.Sprintf("sanlock client init -s LS:0:/dev/rig/disk0:0 -o %d && sanlock client init -r LS:RES:/dev/rig/disk0:%d",
 		c.c.io, resourceOffset))
-	var joins []*vm.Command
-	for machine := 1; machine <= 2; machine++ {
-		joins = append(joins, c.spawn(machine, "join",
-			fmt.Sprintf("sanlock client add_lockspace -s LS:%d:/dev/rig/disk0:0 -o %d", machine, c.c.io)))
+	one, two := c.add(1), c.add(2)
+	c.added(1, one)
+	c.added(2, two)
+}
+
+func (c *cluster) add(machine int) *vm.Command {
+	c.Helper()
+	return c.spawn(machine, "join", fmt.Sprintf("sanlock client add_lockspace -s LS:%d:/dev/rig/disk0:0 -o %d", machine, c.c.io))
+}
+
+func (c *cluster) added(machine int, add *vm.Command) {
+	c.Helper()
+	if code, err := add.Wait(c.ctx); err != nil || code != 0 {
+		c.Fatalf("vm%d does not join the lockspace: %d, %v", machine, code, err)
 	}
-	for i, j := range joins {
-		if code, err := j.Wait(c.ctx); err != nil || code != 0 {
-			c.Fatalf("vm%d does not join the lockspace: %d, %v", i+1, code, err)
-		}
+}
+
+// rejoin lets vm1 come back: it joins as the host it was, and must not get what is vm2's now.
+func (c *cluster) rejoin() {
+	c.Helper()
+	if err := c.lost().Boot(c.ctx); err != nil {
+		c.Fatal(err)
 	}
+	c.daemons(1, c.c.lost)
+	c.added(1, c.add(1))
+	c.refused(1)
 }
 
 // holder is the command that takes the lease and writes.
@@ -168,8 +194,14 @@ func (c *cluster) hold() {
 	}
 	c.spawn(1, "holder", "exec "+holder(1, more))
 	c.wait(vm.Match{Machine: 1, Source: "holder", Text: "wrote 3"})
-	out, code, err := c.rig.Machine(2).Run(c.ctx, holder(2, ""))
+	c.refused(2)
+}
+
+// refused asks for the lease on a machine while the other has it.
+func (c *cluster) refused(machine int) {
+	c.Helper()
+	out, code, err := c.rig.Machine(machine).Run(c.ctx, holder(machine, ""))
 	if err != nil || code != 1 || !strings.Contains(out, "-243") {
-		c.Fatalf("vm2 asks for the lease that vm1 holds and gets %q, %d, %v; want -243", out, code, err)
+		c.Fatalf("vm%d asks for the lease that the other holds and gets %q, %d, %v; want -243", machine, out, code, err)
 	}
 }

@@ -1,8 +1,8 @@
 package vmtest
 
 import (
-	"context"
 	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,10 +17,11 @@ type scenario struct {
 	sector         int
 	watchdog       vm.Watchdog
 	ignoreTerm     bool
-	fault          func(context.Context, *vm.Machine) error
-	reset          bool // the watchdog must reset the host
-	stops          bool // the holder is stopped by its daemon in time, so that nothing must be reset
-	thaw           func(context.Context, *vm.Machine) error
+	fault          func(*cluster) error
+	reset          bool                 // the watchdog must reset the host
+	stops          bool                 // the lease daemon must stop the holder with signals
+	thaw           func(*cluster) error // after the grant
+	rejoin         bool                 // the host comes back after the grant
 }
 
 // The intervals of stock, in seconds of time: what a host may do after its last renewal.
@@ -35,12 +36,14 @@ const (
 // limit bounds a scenario: boot, join, wait, and a machine that has to share its host.
 func (s scenario) limit() time.Duration { return 4*time.Minute + 2*s.dead() }
 
-func hang(ctx context.Context, m *vm.Machine) error   { return m.DiskHang(ctx, 0) }
-func fail(ctx context.Context, m *vm.Machine) error   { return m.DiskFail(ctx, 0) }
-func unplug(ctx context.Context, m *vm.Machine) error { return m.DiskUnplug(ctx, 0) }
-func cut(_ context.Context, m *vm.Machine) error      { return m.Cut() }
-func freeze(_ context.Context, m *vm.Machine) error   { return m.Freeze() }
-func thaw(_ context.Context, m *vm.Machine) error     { return m.Thaw() }
+func hang(c *cluster) error     { return c.lost().DiskHang(c.ctx, 0) }
+func fail(c *cluster) error     { return c.lost().DiskFail(c.ctx, 0) }
+func unplug(c *cluster) error   { return c.lost().DiskUnplug(c.ctx, 0) }
+func cut(c *cluster) error      { return c.lost().Cut() }
+func freeze(c *cluster) error   { return c.lost().Freeze() }
+func thaw(c *cluster) error     { return c.lost().Thaw() }
+func killLock(c *cluster) error { return c.daemon["vm1 sanlock"].Signal(syscall.SIGKILL) }
+func killWdmd(c *cluster) error { return c.daemon["vm1 wdmd"].Signal(syscall.SIGKILL) }
 
 // faults are the ways to lose a host, each with what must come of it.
 func faults() []scenario {
@@ -52,13 +55,15 @@ func faults() []scenario {
 		return s
 	}
 	return []scenario{
-		with("cut", func(s *scenario) { s.fault = cut }),
-		with("hang", func(s *scenario) { s.fault, s.reset = hang, true }),
-		with("hang-i6300esb", func(s *scenario) { s.fault, s.reset, s.watchdog = hang, true, vm.I6300ESB }),
+		with("cut", func(s *scenario) { s.fault, s.rejoin = cut, true }),
+		with("hang", func(s *scenario) { s.fault, s.reset, s.stops = hang, true, true }),
+		with("hang-i6300esb", func(s *scenario) { s.fault, s.reset, s.stops, s.watchdog = hang, true, true, vm.I6300ESB }),
 		with("fail-4096", func(s *scenario) { s.fault, s.stops, s.sector = fail, true, 4096 }),
 		with("fail-ignoring-term", func(s *scenario) { s.fault, s.stops, s.ignoreTerm = fail, true, true }),
 		with("unplug", func(s *scenario) { s.fault, s.stops = unplug, true }),
-		with("freeze", func(s *scenario) { s.fault, s.reset, s.thaw = freeze, true, thaw }),
+		with("freeze", func(s *scenario) { s.fault, s.thaw = freeze, thaw }),
+		with("lease-daemon-killed", func(s *scenario) { s.fault, s.reset = killLock, true }),
+		with("watchdog-daemon-killed", func(s *scenario) { s.fault, s.reset = killWdmd, true }),
 	}
 }
 
@@ -67,7 +72,10 @@ func TestDebian(t *testing.T) { loseAll(t, debian, debian) }
 func loseAll(t *testing.T, lost, survivor programs) {
 	for _, s := range faults() {
 		s.lost, s.survivor = lost, survivor
-		t.Run(s.name, func(t *testing.T) { lose(t, s) })
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			lose(t, s)
+		})
 	}
 }
 
@@ -78,7 +86,7 @@ func lose(t *testing.T, s scenario) {
 	r.next(c.ctx, t)
 	time.Sleep(300 * time.Millisecond)
 	tl := &timeline{fault: time.Now()}
-	if err := s.fault(c.ctx, c.rig.Machine(1)); err != nil {
+	if err := s.fault(c); err != nil {
 		t.Fatal(err)
 	}
 	// vm2 asks until it gets the lease.
@@ -87,7 +95,7 @@ func lose(t *testing.T, s scenario) {
 	if s.thaw != nil {
 		time.Sleep(3 * time.Second)
 		tl.back = time.Now()
-		if err := s.thaw(c.ctx, c.rig.Machine(1)); err != nil {
+		if err := s.thaw(c); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -97,6 +105,9 @@ func lose(t *testing.T, s scenario) {
 	t.Logf("%s: %s, io_timeout %d, sectors of %d, %s; lost %s, survivor %s%s", t.Name(), s.name, s.io, s.sector,
 		s.watchdog, s.lost.name, s.survivor.name, tl)
 	tl.check(t, s)
+	if s.rejoin {
+		c.rejoin()
+	}
 }
 
 // Bounds on what the clocks of the parties may differ in. Leases count whole seconds, the daemons look once a
@@ -127,23 +138,25 @@ func (tl *timeline) check(t *testing.T, s scenario) {
 	// The survivor counts from when its own renewal saw the last timestamp, up to one interval later.
 	interval := time.Duration(2*s.io) * time.Second
 	within("grant", tl.granted, tl.renewed, s.dead()-early, s.dead()+interval+2*late)
-	if s.thaw != nil {
+	switch {
+	case s.thaw != nil:
 		within("reset after standing still", tl.reset, tl.back, 0, late)
-		return
-	}
-	if s.reset {
-		within("reset", tl.reset, tl.renewed, fire, s.dead()+early)
-		within("grant after the reset", tl.granted, tl.reset, 0, s.dead())
-	} else if !tl.reset.IsZero() {
+	case s.reset:
+		within("reset", tl.reset, tl.fault, 0, s.dead()+early)
+		within("grant after the reset", tl.granted, tl.reset, 0, s.dead()+interval+2*late)
+	case !tl.reset.IsZero():
 		t.Errorf("vm1 was reset %s s after the fault; nothing called for it", tl.since(tl.reset))
 	}
-	if s.reset || s.stops {
-		within("SIGTERM", tl.term, tl.renewed, s.expires()-early, s.expires()+late)
+	if !s.stops {
+		return
 	}
-	if s.stops {
+	within("SIGTERM", tl.term, tl.renewed, s.expires()-early, s.expires()+late)
+	if s.reset { // the holder waits for its disk and hears nothing
+		within("reset", tl.reset, tl.renewed, fire, s.dead()+early)
+	} else {
 		within("the holder hears SIGTERM", tl.heard, tl.term, -late, late)
 	}
 	if s.reset || s.ignoreTerm {
-		within("SIGKILL", tl.killed, tl.term, grace-early-time.Second, grace+late)
+		within("SIGKILL", tl.killed, tl.term, grace-2*early, grace+late)
 	}
 }
