@@ -21,11 +21,12 @@ type programs struct {
 	sanlock, wdmd string
 }
 
+// Hosts with Debian's programs, with ours, and with one of each.
 var (
-	debian      = programs{"Debian", "/usr/sbin/sanlock", "/usr/sbin/wdmd"}
-	tenure      = programs{"Tenure", vm.Ours + "sanlock", vm.Ours + "wdmd"}
-	tenureLeads = programs{"Tenure over Debian's wdmd", vm.Ours + "sanlock", "/usr/sbin/wdmd"}
-	tenureWdmd  = programs{"Debian over Tenure's wdmd", "/usr/sbin/sanlock", vm.Ours + "wdmd"}
+	debian         = programs{"Debian", "/usr/sbin/sanlock", "/usr/sbin/wdmd"}
+	tenure         = programs{"Tenure", vm.Ours + "sanlock", vm.Ours + "wdmd"}
+	tenureLeases   = programs{"Tenure over Debian's wdmd", vm.Ours + "sanlock", "/usr/sbin/wdmd"}
+	tenureWatchdog = programs{"Debian over Tenure's wdmd", "/usr/sbin/sanlock", vm.Ours + "wdmd"}
 )
 
 // What lies where on the shared disk, in bytes.
@@ -80,11 +81,26 @@ func startCluster(t *testing.T, s scenario) *cluster {
 	if err := c.rig.Start(ctx, 2); err != nil {
 		t.Fatal(err)
 	}
+	if s.lost != debian || s.survivor != debian {
+		c.needsOurs()
+	}
 	c.daemons(1, s.lost)
 	c.daemons(2, s.survivor)
 	c.join()
 	c.hold()
 	return c
+}
+
+// needsOurs skips a scenario of our daemons as long as there is no watchdog daemon among them.
+func (c *cluster) needsOurs() {
+	c.Helper()
+	out, code, err := c.lost().Run(c.ctx, tenure.wdmd+" -V")
+	if err != nil {
+		c.Fatal(err)
+	}
+	if code != 0 && strings.Contains(out, "not built") {
+		c.Skip("needs our wdmd: " + strings.TrimSpace(out))
+	}
 }
 
 // finish ends the machines, and keeps the whole log of a failure.

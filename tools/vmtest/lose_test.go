@@ -2,6 +2,7 @@ package vmtest
 
 import (
 	"fmt"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -67,10 +68,31 @@ func faults() []scenario {
 	}
 }
 
+// TestDebian is what the rig and the margins are checked by: the stock programs, lost in every way.
 func TestDebian(t *testing.T) { loseAll(t, debian, debian) }
 
-func loseAll(t *testing.T, lost, survivor programs) {
+// TestTenure loses a host with our programs; Debian's judge what it left.
+func TestTenure(t *testing.T) { loseAll(t, tenure, debian) }
+
+// TestTenureSurvives lets our programs judge what hosts with Debian's left.
+func TestTenureSurvives(t *testing.T) { loseAll(t, debian, tenure, "cut", "hang") }
+
+// TestLeasesOverDebianWatchdog and the next put one of our daemons together with one of Debian's.
+func TestLeasesOverDebianWatchdog(t *testing.T) {
+	loseAll(t, tenureLeases, tenure, "hang", "lease-daemon-killed", "watchdog-daemon-killed")
+}
+
+// TestWatchdogUnderDebianLeases lets Debian's lease daemon rely on our watchdog daemon.
+func TestWatchdogUnderDebianLeases(t *testing.T) {
+	loseAll(t, tenureWatchdog, debian, "hang", "hang-i6300esb", "lease-daemon-killed", "watchdog-daemon-killed")
+}
+
+// loseAll runs the scenarios that are named, or all.
+func loseAll(t *testing.T, lost, survivor programs, names ...string) {
 	for _, s := range faults() {
+		if len(names) > 0 && !slices.Contains(names, s.name) {
+			continue
+		}
 		s.lost, s.survivor = lost, survivor
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
