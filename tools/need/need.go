@@ -2,7 +2,7 @@
 //
 // A test whose need is not met is skipped with that reason. TENURE_REQUIRE lists needs, separated by commas,
 // whose absence is a failure instead; continuous integration sets all of them, so that no test is skipped
-// there by accident. The words are root, loop, sanlock, lvm, qemu, cc, python.
+// there by accident. The words are root, loop, sanlock, lvm, qemu, cc, python, spin.
 package need
 
 import (
@@ -66,7 +66,7 @@ func Loop(tb testing.TB, sectorSize int, size int64) string {
 }
 
 // Program returns the path of a stock program, looked for where Debian installs it and never in our own
-// bin. The words sanlock, wdmd, lvm, python3, cc and qemu-system-x86_64 are known.
+// bin. The words sanlock, wdmd, lvm, python3, cc, spin and qemu-system-x86_64 are known.
 func Program(tb testing.TB, name string) string {
 	tb.Helper()
 	for _, dir := range []string{"/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
