@@ -216,8 +216,8 @@ func TestGoldenTakeover(t *testing.T) {
 	})
 }
 
-// TestGoldenShared is the story of RES2: two hosts share it, a third and one of the two are refused, one leaves,
-// the other converts to exclusive and back.
+// TestGoldenShared is the story of RES2: two hosts share it, a third and one of the two are refused, one
+// leaves, the other converts to exclusive and back.
 func TestGoldenShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := formattedStage(t, "p05-paxos-sh-one-512", "", 4049)
@@ -327,8 +327,8 @@ func TestGoldenSizes(t *testing.T) {
 	}
 }
 
-// TestGoldenHalfWay judges what stock left in the middle of something: who holds it, and what another host that
-// asks gets, by what is known of host 1.
+// TestGoldenHalfWay judges what stock left in the middle of something: who holds it, and what another host
+// that asks gets, by what is known of host 1.
 func TestGoldenHalfWay(t *testing.T) {
 	cases := []struct {
 		image    string

@@ -20,8 +20,7 @@ import (
 )
 
 // A history is some minutes in the life of three hosts that take, convert and give back one lease with a
-// value, while transfers fail, tear, hang and come late, and hosts crash, are reset by their watchdog and come
-// back.
+// value, while transfers fail, tear, hang and come late, and hosts crash, are reset and come back.
 
 const (
 	historyHosts = 3
