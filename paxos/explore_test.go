@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// walker visits every world that a model can come to, each once. It belongs to one goroutine and shares nothing,
-// so its copies of worlds, of 14 kB each, are kept from the race detector, which would spend its time on them.
+// walker visits every world that a model can come to, each once. It belongs to one goroutine and shares
+// nothing, so its copies of worlds, of 14 kB each, are kept from the race detector, which would spend its time
+// on them.
 type walker struct {
 	m     *model
 	seen  map[uint64]struct{}
@@ -22,8 +23,8 @@ type walker struct {
 	wrong string
 }
 
-// walk goes on from the last world of the path. It reports whether it stopped early: at a wrong world, with the
-// way there in path, or at the limit.
+// walk goes on from the last world of the path. It reports whether it stopped early: at a wrong world, with
+// the way there in path, or at the limit.
 func (x *walker) walk() bool {
 	w := x.way[len(x.path)]
 	if w.wrong != "" {
@@ -298,6 +299,9 @@ func larger() []model {
 	}, {
 		name: "2 hosts, 3 disks, late write", hosts: 2, disks: 3, tries: 1,
 		limits: limits{claims: c(2, 1, 0), lates: 1},
+	}, {
+		name: "3 hosts, 2 disks", hosts: 3, disks: 2, tries: 1,
+		limits: limits{claims: c(1, 1, 1)},
 	}, {
 		name: "3 hosts, 1 disk, 2 tries", hosts: 3, disks: 1, tries: 2,
 		limits: limits{claims: c(1, 1, 1)},
