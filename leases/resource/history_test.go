@@ -24,7 +24,7 @@ import (
 
 const (
 	historyHosts = 3
-	historySeeds = 120
+	historySeeds = 80
 	historyTurns = 60 // of each host: taking and giving back
 )
 
@@ -476,7 +476,7 @@ func TestHistories(t *testing.T) {
 	case testing.Short():
 		seeds /= 8
 	case os.Getenv("TENURE_EXPLORE") == "deep":
-		seeds *= 100
+		seeds *= 150
 	}
 	sum := map[string]int{}
 	for seed := range seeds {

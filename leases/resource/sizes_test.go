@@ -52,31 +52,30 @@ func TestSizesAreCorrected(t *testing.T) {
 		"take request": func(l *Lease) error { _, err := l.TakeRequest(t.Context()); return err },
 		"put request":  func(l *Lease) error { _, err := l.PutRequest(t.Context(), 0, 0, false); return err },
 	}
-	for name, do := range first {
-		for _, real := range ondisk.Geometries() {
-			for _, guess := range ondisk.Geometries() {
-				t.Run(fmt.Sprint(name, real, guess), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) { sizesCorrected(t, do, real, guess) })
-				})
-			}
+	for _, real := range ondisk.Geometries() {
+		for _, guess := range ondisk.Geometries() {
+			t.Run(fmt.Sprint(real, guess), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { sizesCorrected(t, first, real, guess) })
+			})
 		}
 	}
 }
 
 // sizesCorrected has the resource in the last area of a disk with small sectors, behind a pattern.
-func sizesCorrected(t *testing.T, do func(*Lease) error, real, guess ondisk.Geometry) {
-	const before = 8 * ondisk.MiB
-	size := int64(before + real.Align)
-	disk := memdisk.New(memdisk.Config{SectorSize: 512, Size: size})
+func sizesCorrected(t *testing.T, first map[string]func(*Lease) error, real, guess ondisk.Geometry) {
+	const before = ondisk.MiB
+	disk := memdisk.New(memdisk.Config{SectorSize: 512, Size: int64(before + real.Align)})
 	pattern := bytes.Repeat([]byte{0xA5}, before)
 	disk.Poke(0, pattern)
 	disk.Poke(before, ondisk.FormatResource(real, testSpace, testName, 0))
-	l := atOffset(t, disk, before, guess)
-	if err := do(l); err != nil {
-		t.Fatal(err)
-	}
-	if l.Geometry() != real || l.Unsettled() {
-		t.Errorf("sizes %v, unsettled %v", l.Geometry(), l.Unsettled())
+	for name, do := range first {
+		l := atOffset(t, disk, before, guess)
+		if err := do(l); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if l.Geometry() != real || l.Unsettled() {
+			t.Errorf("%s: sizes %v, unsettled %v", name, l.Geometry(), l.Unsettled())
+		}
 	}
 	if !bytes.Equal(pattern, disk.Bytes(0, before)) {
 		t.Error("bytes before the area have changed")
