@@ -55,7 +55,7 @@ func (l *Lease) acquireMode(
 	if err != nil {
 		return nil, err
 	}
-	blocked, err := l.clearSharers(ctx, sharers, live)
+	blocked, err := l.liveSharer(ctx, sharers, live)
 	if err == nil && blocked == nil {
 		return g, nil
 	}

@@ -222,11 +222,6 @@ func (w *wire) happen(k faulty.Kind, off int64) error {
 	}
 	chance, length := w.of.draw()
 	late := time.Duration(chance * float64(10*historyTimes.OneIO()))
-	own := small.BlockOffset(uint64(w.of.self.Host))
-	if off > small.BlockOffset(0) && off != own && off != small.LVBOffset() {
-		// Clearing the mark of a dead host relies on this (clearMarks).
-		late = min(late, historyTimes.ShortDelay()/2)
-	}
 	gate := faulty.NewGate()
 	actions := []faulty.Action{
 		faulty.Fail(errBroken), faulty.FailAfterWriting(errBroken), faulty.Tear(0, errBroken),

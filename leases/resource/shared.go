@@ -62,14 +62,16 @@ func (l *Lease) share(ctx context.Context, g *Grant) error {
 	return nil
 }
 
-// clearSharers looks at each host that the ballot saw sharing the lease. It returns the first that may still
-// be alive; the marks of those that are certainly dead are cleared. A verdict needs a fresh read of the
-// host's delta lease, never the table of the last renewal (spec ondisk 9.4).
-func (l *Lease) clearSharers(
+// liveSharer returns the first of the hosts that the ballot saw sharing the lease that may still be alive. A
+// verdict needs a fresh read of the host's delta lease, never the table of the last renewal (spec ondisk 9.4).
+//
+// The marks of those that are gone stay: a write of ours to another host's block that landed very late would
+// take the mark, and the vote, from the host after it has come back. Stock clears the block (spec ondisk 9.5).
+func (l *Lease) liveSharer(
 	ctx context.Context, sharers []paxos.Sharer, live leases.Liveness,
 ) (*leases.Owner, error) {
 	for _, s := range sharers {
-		generation, marks, err := l.marks(ctx, s.Host)
+		generation, err := l.shares(ctx, s.Host)
 		if err != nil {
 			return nil, err
 		}
@@ -81,38 +83,24 @@ func (l *Lease) clearSharers(
 		if err != nil {
 			return nil, err
 		}
-		switch {
-		case !v.Gone():
+		if !v.Gone() {
 			return &holder, nil
-		case v == leases.Dead:
-			if err := l.clearMarks(ctx, s.Host, marks); err != nil {
-				return nil, err
-			}
 		}
-		// Free: that incarnation is over but the host may be back, so its sector is its own to write.
 	}
 	return nil, nil //nolint:nilnil // nobody stands in the way
 }
 
-// mark is a host block that says shared.
-type mark struct {
-	disk int
-	vote [ondisk.DBlockSize]byte
-}
-
-// marks reads a host's block again. It returns generation 0 if the host does not share the lease: a majority
-// of the disks says so, where a sharer has its mark on a majority. (Stock asks the first disk alone, spec
-// ondisk 4.14.) A mark without a generation is none, as for stock (spec ondisk 2.6).
-func (l *Lease) marks(ctx context.Context, host uint64) (generation uint64, found []mark, err error) {
+// shares reads a host's block again and returns the generation with which it shares the lease, 0 if it does
+// not: a majority of the disks says so, where a sharer has its mark on a majority. (Stock asks the first disk
+// alone, spec ondisk 4.14.) A mark without a generation is none, as for stock (spec ondisk 2.6).
+func (l *Lease) shares(ctx context.Context, host uint64) (generation uint64, err error) {
 	var seen [paxos.MaxDisks]ondisk.HostBlock
-	var votes [paxos.MaxDisks][ondisk.DBlockSize]byte
 	errs := l.each(func(d int) error {
 		b, err := l.read(ctx, d, l.geometry.BlockOffset(host), l.geometry.Sector)
 		if err != nil {
 			return err
 		}
 		defer b.Release()
-		copy(votes[d][:], b.Bytes())
 		seen[d], err = ondisk.DecodeHostBlock(b.Bytes())
 		return err
 	})
@@ -122,31 +110,17 @@ func (l *Lease) marks(ctx context.Context, host uint64) (generation uint64, foun
 		case err != nil:
 		case seen[d].Shared() && seen[d].Mode.Generation != 0:
 			generation = max(generation, seen[d].Mode.Generation)
-			found = append(found, mark{disk: d, vote: votes[d]})
 		default:
 			without++
 		}
 	}
 	switch {
 	case without >= paxos.Majority(len(errs)):
-		return 0, nil, nil
+		return 0, nil
 	case generation == 0:
-		return 0, nil, firstMajority(errs)
+		return 0, firstMajority(errs)
 	}
-	return generation, found, nil
-}
-
-// clearMarks takes the shared mark from a dead host's block and keeps its vote: an acceptor must not be made
-// to forget (spec ondisk 9.5). A write of ours that lands very late could take the mark from the host after
-// it has come back; its join takes twice its io_timeout at least, which is what this relies on.
-func (l *Lease) clearMarks(ctx context.Context, host uint64, marks []mark) error {
-	for _, m := range marks {
-		off := l.geometry.BlockOffset(host)
-		if err := l.write(ctx, m.disk, off, func(sector []byte) { copy(sector, m.vote[:]) }); err != nil {
-			return err
-		}
-	}
-	return nil
+	return generation, nil
 }
 
 // Convert changes how g is held. To exclusive it fails with SharedHeld while other hosts share the lease; to
@@ -192,7 +166,7 @@ func (l *Lease) unshare(ctx context.Context, g *Grant, noWait bool, live leases.
 	if err != nil {
 		return err
 	}
-	blocked, err := l.clearSharers(ctx, sharers, live)
+	blocked, err := l.liveSharer(ctx, sharers, live)
 	if err == nil && blocked == nil {
 		plain := won.block
 		plain.Shared, plain.SharedGeneration, plain.Released = false, 0, false

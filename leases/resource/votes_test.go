@@ -36,13 +36,12 @@ func TestVotesAreKept(t *testing.T) {
 			wantKind(t, err, leases.Held)
 			return before, before
 		}},
-		{"clearing a dead sharer", func(t *testing.T, disk *memdisk.Disk) (before, want ondisk.HostBlock) {
+		{"sharer that is dead", func(t *testing.T, disk *memdisk.Disk) (before, want ondisk.HostBlock) {
 			mustAcquire(t, openLease(t, disk), host(3, 1), sh, oracle{})
 			before = blockAt(t, disk, 3)
 			mustAcquire(t, openLease(t, disk), host(1, 1), ex, oracle{host(3, 1): leases.Dead})
-			return before, ondisk.HostBlock{DBlock: before.DBlock}
+			return before, before
 		}},
-		// The host is back, and may write its block at any time: it is not ours to write.
 		{"sharer that has come back", func(t *testing.T, disk *memdisk.Disk) (before, want ondisk.HostBlock) {
 			mustAcquire(t, openLease(t, disk), host(3, 1), sh, oracle{})
 			before = blockAt(t, disk, 3)
