@@ -212,6 +212,8 @@ func TestRequestReachesTheHolder(t *testing.T) {
 		restrict uint32
 		killpath bool
 		shared   bool
+		convert  bool   // it is acquired shared, and is exclusive when it is asked for
+		adopt    bool   // it is an orphan of a client without wishes first
 		want     string // the signal, or the program
 	}{
 		{name: "force", mode: forceKill, want: kill},
@@ -222,6 +224,17 @@ func TestRequestReachesTheHolder(t *testing.T) {
 		{name: "force with a program", mode: forceKill, killpath: true, want: kill},
 		{name: "unknown mode", mode: 3},
 		{name: "shared", mode: forceKill, shared: true},
+		{name: "converted", mode: forceKill, shared: true, convert: true, want: kill},
+		{
+			name: "converted, no SIGKILL", mode: forceKill, restrict: sanlockwire.RestrictSigkill, shared: true, convert: true,
+			want: term,
+		},
+		{
+			name: "converted, graceful with a program", mode: forceGraceful, killpath: true, shared: true, convert: true,
+			want: "/bin/stop[now]",
+		},
+		{name: "adopted", mode: forceGraceful, adopt: true, want: term},
+		{name: "adopted, no SIGKILL", mode: forceKill, restrict: sanlockwire.RestrictSigkill, adopt: true, want: term},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -238,7 +251,18 @@ func TestRequestReachesTheHolder(t *testing.T) {
 				if c.shared {
 					r.Flags |= sanlockwire.ResShared
 				}
-				check(t, "acquire", p.acquire(0, r), 0)
+				var flags uint32
+				if c.adopt {
+					first := a.registered()
+					check(t, "acquire for good", first.acquire(0, lease(1, persistent)), 0)
+					first.Close()
+					synctest.Wait()
+					flags = sanlockwire.AcquireOrphanOnly
+				}
+				check(t, "acquire", p.acquire(flags, r), 0)
+				if c.convert {
+					check(t, "convert", p.convert(lease(1, 0)), 0)
+				}
 				asked := lease(1, 0)
 				asked.LVer = 9
 				check(t, "request", b.dial().ask(sanlockwire.CmdRequest, 0, c.mode, 0, asked.AppendWithDisks(nil)), 0)

@@ -112,9 +112,11 @@ func (s *Server) requestFor(ctx context.Context, h *holding) (ondisk.Request, er
 func (s *Server) heed(h *holding, req ondisk.Request) {
 	s.mu.Lock()
 	var o *order
-	if s.holdings[h.key] == h && h.list == held && h.mode == leases.Exclusive && len(h.tokens) == 1 &&
-		h.grant != nil && req.LVer > h.grant.Version {
-		o = requested(h.tokens[0], req.ForceMode)
+	if s.holdings[h.key] == h && h.list == held && h.mode == leases.Exclusive && len(h.tokens) == 1 {
+		// The grant may be a conversion's now.
+		if t := h.tokens[0]; req.LVer > t.lver {
+			o = requested(t, req.ForceMode)
+		}
 	}
 	s.mu.Unlock()
 	switch {
@@ -137,17 +139,17 @@ func requested(t *token, mode uint32) *order {
 	switch mode {
 	case forceKill:
 		o.sig = syscall.SIGKILL
-		if t.h.restrict&sanlockwire.RestrictSigkill != 0 {
+		if t.restrict&sanlockwire.RestrictSigkill != 0 {
 			o.sig = syscall.SIGTERM
 		}
 	case forceGraceful:
-		if t.h.kill.Path != "" {
-			kill := t.h.kill
+		if t.kill.Path != "" {
+			kill := t.kill
 			o.run = &kill // the pid is never appended here
 			return o
 		}
 		o.sig = syscall.SIGTERM
-		if t.h.restrict&sanlockwire.RestrictSigterm != 0 {
+		if t.restrict&sanlockwire.RestrictSigterm != 0 {
 			o.sig = syscall.SIGKILL
 		}
 	default:

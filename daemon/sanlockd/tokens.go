@@ -41,12 +41,11 @@ type holding struct {
 	disks      []resource.Disk
 	lease      *resource.Lease
 	grant      *resource.Grant
-	memory     resource.Memory      // of how it was left last time
-	busy       bool                 // an operation is at work on it
-	examine    bool                 // it is to be looked at for a request
-	valueSet   bool                 // its value block was changed; status says so until the release, as in stock
-	restrict   uint32               // of the client that acquired it exclusively; a shared lease keeps none
-	kill       sanlockwire.Killpath // likewise
+	memory     resource.Memory // of how it was left last time
+	busy       bool            // an operation is at work on it
+	examine    bool            // it is to be looked at for a request
+	valueSet   bool            // its value block was changed; status says so until the release, as in stock
+	restrict   uint32          // of the client that acquired it exclusively; a shared lease shows none
 	tokens     []*token
 	lastPID    int32 // of the token that went last
 }
@@ -59,6 +58,9 @@ type token struct {
 	flags   uint32 // of the resource in the request
 	lver    uint64 // 0 while it was never acquired exclusively
 	adopted bool   // the lease was an orphan
+	// What a request may do to the client, as it had said by the time of the acquire.
+	restrict uint32
+	kill     sanlockwire.Killpath
 }
 
 // retiredID remembers a lease that is not held any more: its number, so that it gets the same again, and how
@@ -127,9 +129,9 @@ func (s *Server) forget(h *holding) {
 // newToken gives c a hold that it does not see yet. s.mu is held.
 func (s *Server) newToken(c *client, h *holding, r sanlockwire.Resource) *token {
 	s.lastID.token++
-	t := &token{id: s.lastID.token, c: c, h: h, flags: r.Flags}
+	t := &token{id: s.lastID.token, c: c, h: h, flags: r.Flags, restrict: c.restricted, kill: c.kill}
 	if h.list == adding && !r.Shared() {
-		h.restrict, h.kill = c.restricted, c.kill
+		h.restrict = c.restricted
 	}
 	h.tokens = append(h.tokens, t)
 	return t

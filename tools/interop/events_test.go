@@ -13,6 +13,7 @@ const (
 	cmdRegEvent      = 30
 	cmdEndEvent      = 31
 	cmdSetEvent      = 32
+	eventCurrent     = 1
 	eventClear       = 4
 	eventClearHost   = 2
 	eventReplace     = 8
@@ -70,7 +71,8 @@ func TestEvents(t *testing.T) {
 	for _, sector := range []int64{512, 4096} {
 		trials = append(trials, trial{fmt.Sprint(sector), func(t *testing.T) { eventsBothWays(t, sector) }})
 	}
-	trials = append(trials, trial{"arguments", eventArguments})
+	trials = append(trials, trial{"arguments", eventArguments}, trial{"sectors", eventSectors},
+		trial{"listeners", manyListeners})
 	together(t, trials...)
 }
 
@@ -180,6 +182,113 @@ func eventArguments(t *testing.T) {
 	for i, want := range answers[0] {
 		if got := answers[1][i]; got != want {
 			t.Errorf("ours answers %s; stock %s", got, want)
+		}
+	}
+}
+
+// announcement is a set_event.
+type announcement struct {
+	name                    string
+	flags                   uint32
+	host, generation, event uint64
+}
+
+var announcements = []announcement{
+	{"to one host", 0, 2, 0, 1},
+	{"of the generation that it has", eventCurrent | eventReplace, 2, 0, 2},
+	{"of a generation that is said", eventCurrent | eventReplace, 2, 9, 3},
+	{"to a host that never was", eventCurrent | eventReplace, 7, 0, 3},
+	{"lower one bit", eventClearHost, 2, 4, 8},
+	{"to ourselves", eventCurrent | eventReplace, 1, 0, 4},
+	{"to everybody", eventAllHosts | eventReplace, 3, 5, 5},
+	{"lower another bit", eventClearHost, 9, 0, 0},
+	{"forget the event", eventClear, 2, 6, 6},
+	{"forget it and lower a bit", eventClear | eventClearHost, 11, 0, 0},
+	{"number 0", 0, 12, 1, 0},
+}
+
+// eventSectors: after each set_event, the next renewal of either daemon shows the same event and raises the
+// same bits.
+func eventSectors(t *testing.T) {
+	var shown [2][]string
+	var trials []trial
+	for _, k := range []kind{debian, tenure} {
+		trials = append(trials, trial{k.String(), func(t *testing.T) { shown[k] = sectorsOf(t, k) }})
+	}
+	together(t, trials...)
+	for i, a := range announcements {
+		if t.Failed() {
+			break
+		}
+		if shown[debian][i] != shown[tenure][i] {
+			t.Errorf("%s: debian shows %s, ours %s", a.name, shown[debian][i], shown[tenure][i])
+		}
+	}
+}
+
+// sectorsOf makes the announcements on one host and returns what its sector says after each.
+func sectorsOf(t *testing.T, k kind) (all []string) {
+	d := newDisk(t, 512, 0)
+	nodes := cluster(t, d.path, k, debian)
+	nodes[1].leave(t) // the generation stays
+	for _, a := range announcements {
+		must(t, nodes[0], a.name, 0)(nodes[0].setEvent(a.flags, a.host, a.generation, a.event, a.event+100))
+		le := binary.LittleEndian
+		before := le.Uint64(d.sectorAt(t, 0, 0)[152:])
+		sector := d.sectorAt(t, 0, 0)
+		for le.Uint64(sector[152:]) == before {
+			time.Sleep(pollPause)
+			sector = d.sectorAt(t, 0, 0)
+		}
+		bits, last := 0, 0
+		for i := range 2048 {
+			if sector[256+i/8]&(1<<(i%8)) != 0 {
+				bits, last = bits+1, i+1
+			}
+		}
+		all = append(all, fmt.Sprintf("generation %d event %d data %d, %d bits, the last one for host %d, the first byte %x",
+			le.Uint64(sector[176:]), le.Uint64(sector[184:]), le.Uint64(sector[192:]), bits, last, sector[256:258]))
+	}
+	nodes[0].leave(t)
+	return all
+}
+
+// manyListeners: either daemon lets 32 connections listen and refuses one more, until one says that it wants
+// no more.
+func manyListeners(t *testing.T) {
+	for _, k := range []kind{debian, tenure} {
+		d := newDisk(t, 512, 0)
+		n := start(t, k, 1)
+		n.join(t, d.path)
+		var ears []*conn
+		for range 32 {
+			ears = append(ears, n.listen(t))
+		}
+		more := func(want int32) {
+			c, err := dial(n.runDir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = c.Close() }) // the daemon may have gone
+			must(t, n, "reg_event", want)(c.result(cmdRegEvent, 0, 0, eventBody("LS", 0, 0, 0, 0)))
+		}
+		more(-50)
+		if _, err := ears[7].c.Write([]byte{1, 0, 0, 0}); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(3 * pollPause)
+		more(0)
+		more(-50)
+		if _, err := ears[8].c.Write([]byte{2, 0, 0, 0}); err != nil { // means nothing
+			t.Error(err)
+		}
+		time.Sleep(3 * pollPause)
+		more(-50)
+		n.leave(t)
+		for _, c := range ears[8:] {
+			if rest, err := io.ReadAll(c.c); err != nil || len(rest) > 0 {
+				t.Errorf("%s left: a listener hears %x, %v", n, rest, err)
+			}
 		}
 	}
 }
