@@ -33,7 +33,7 @@ func owners(cfg *Config) (uid, gid int) {
 		if g, err := user.LookupGroup(cfg.Group); err == nil {
 			gid = number(g.Gid)
 		} else {
-			cfg.Log.Error().Msgf("group '%s' not found, using gid: 0", cfg.Group)
+			cfg.Log.Error().Msgf("group '%s' not found, using uid: 0", cfg.Group)
 		}
 	}
 	return uid, gid

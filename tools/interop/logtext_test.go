@@ -3,6 +3,7 @@ package interop
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -73,6 +74,7 @@ type teller struct {
 // heard is what one daemon logged of the contract: each text once.
 type heard struct {
 	Answers   []string
+	Second    []string // of a daemon that may not start
 	All, File []string
 }
 
@@ -121,11 +123,12 @@ func (w *teller) tell() heard {
 	w.spaces()
 	w.leases()
 	w.strays()
+	second := w.second()
 	w.loss()
 	if w.t.Failed() {
 		w.t.Logf("%s, last lines:\n%s", w.n, w.n.tail())
 	}
-	return heard{w.said, w.lines(w.n.log), w.lines(w.file)}
+	return heard{w.said, second, w.lines(w.n.log), w.lines(w.file)}
 }
 
 // ask notes an answer.
@@ -211,6 +214,17 @@ func (w *teller) strays() {
 	}
 }
 
+// second starts another daemon in the same run directory, and returns what it says.
+func (w *teller) second() []string {
+	cmd := exec.Command(w.n.kind.program(w.t), "daemon", "-D", "-w", "0", "-h", "0", "-l", "0", "-e", "host1")
+	cmd.Env = append(os.Environ(), "SANLOCK_RUN_DIR="+w.n.runDir, "SANLOCK_PRIVILEGED=0")
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		w.t.Errorf("%s: a second daemon ended well", w.n)
+	}
+	return w.linesOf(out)
+}
+
 // loss takes the storage away from two holders and an orphan, and lets the lockspace go in the end.
 func (w *teller) loss() {
 	keep, drop, blocking := uint32(1), uint32(2), "used external"
@@ -274,12 +288,17 @@ func (w *teller) await(text string) {
 	}
 }
 
-// lines returns the lines of contract in a file, sorted, each once.
-func (w *teller) lines(file string) (all []string) {
+// lines returns the lines of contract in a file.
+func (w *teller) lines(file string) []string {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		w.t.Error(err)
 	}
+	return w.linesOf(text)
+}
+
+// linesOf returns the lines of contract in a text, sorted, each once.
+func (w *teller) linesOf(text []byte) (all []string) {
 	for line := range strings.Lines(string(text)) {
 		m := logLine.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
 		if m == nil {
