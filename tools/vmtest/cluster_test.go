@@ -103,17 +103,17 @@ func (c *cluster) needsOurs() {
 	}
 }
 
-// finish ends the machines, and keeps the whole log of a failure.
+// finish ends the machines; the whole log is kept in the directory that TENURE_VMTEST_LOGS names.
 func (c *cluster) finish() {
 	if err := c.rig.Close(); err != nil {
 		c.Error(err)
 	}
 	dir := os.Getenv("TENURE_VMTEST_LOGS")
-	if dir == "" {
+	lines := c.rig.Log().Lines(time.Time{})
+	if dir == "" || len(lines) == 0 {
 		return
 	}
 	var text strings.Builder
-	lines := c.rig.Log().Lines(time.Time{})
 	for _, l := range lines {
 		fmt.Fprintln(&text, l.Format(lines[0].At))
 	}

@@ -100,7 +100,7 @@ func (tl *timeline) String() string {
 			fmt.Fprintf(&text, "\n%8s  %s", tl.since(r.at), r.what)
 		}
 	}
-	if !tl.reset.IsZero() && !tl.granted.IsZero() {
+	if !tl.reset.IsZero() && tl.back.IsZero() {
 		fmt.Fprintf(&text, "\n%8.1f  margin between the reset and the grant", tl.granted.Sub(tl.reset).Seconds())
 	}
 	fmt.Fprintf(&text, "\n%8d  records of vm1 after the grant, %d findings of the holders", len(tl.afterGrant), len(tl.harm))
