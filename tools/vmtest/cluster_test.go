@@ -15,7 +15,8 @@ import (
 	"github.com/tenurelock/tenure/tools/rig/vm"
 )
 
-// programs are the daemons of one host.
+// programs are the daemons of one host. Without a wdmd the lease daemon is told to do without (-w 0): its host
+// is never reset, which is enough where nothing has to be.
 type programs struct {
 	name          string
 	sanlock, wdmd string
@@ -26,6 +27,7 @@ var (
 	debian         = programs{"Debian", "/usr/sbin/sanlock", "/usr/sbin/wdmd"}
 	tenure         = programs{"Tenure", vm.Ours + "sanlock", vm.Ours + "wdmd"}
 	tenureLeases   = programs{"Tenure over Debian's wdmd", vm.Ours + "sanlock", "/usr/sbin/wdmd"}
+	tenureAlone    = programs{"Tenure without a watchdog", vm.Ours + "sanlock", ""}
 	tenureWatchdog = programs{"Debian over Tenure's wdmd", "/usr/sbin/sanlock", vm.Ours + "wdmd"}
 )
 
@@ -81,8 +83,10 @@ func startCluster(t *testing.T, s scenario) *cluster {
 	if err := c.rig.Start(ctx, 2); err != nil {
 		t.Fatal(err)
 	}
-	if s.lost != debian || s.survivor != debian {
-		c.needsOurs()
+	for _, p := range []programs{s.lost, s.survivor} {
+		if p != debian && p != tenureAlone {
+			c.needsOurs()
+		}
 	}
 	c.daemons(1, s.lost)
 	c.daemons(2, s.survivor)
@@ -157,10 +161,14 @@ func (c *cluster) wait(m vm.Match) vm.Line {
 // daemons starts wdmd and sanlock on a machine and waits until they answer.
 func (c *cluster) daemons(machine int, p programs) {
 	c.Helper()
-	c.daemon[fmt.Sprintf("vm%d wdmd", machine)] = c.spawn(machine, "wdmd", "exec "+p.wdmd+" -D")
-	c.must(machine, "for i in $(seq 300); do [ -S /run/wdmd/wdmd.sock ] && exit; sleep 0.1; done; exit 1")
+	watchdog := 0
+	if p.wdmd != "" {
+		watchdog = 1
+		c.daemon[fmt.Sprintf("vm%d wdmd", machine)] = c.spawn(machine, "wdmd", "exec "+p.wdmd+" -D")
+		c.must(machine, "for i in $(seq 300); do [ -S /run/wdmd/wdmd.sock ] && exit; sleep 0.1; done; exit 1")
+	}
 	c.daemon[fmt.Sprintf("vm%d sanlock", machine)] = c.spawn(machine, "sanlock",
-		fmt.Sprintf("exec %s daemon -D -R 1 -w 1 -e vm%d", p.sanlock, machine))
+		fmt.Sprintf("exec %s daemon -D -R 1 -w %d -e vm%d", p.sanlock, watchdog, machine))
 	c.must(machine, "for i in $(seq 100); do sanlock client status >/dev/null 2>&1 && exit; sleep 0.2; done; exit 1")
 }
 

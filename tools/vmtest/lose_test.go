@@ -88,8 +88,13 @@ func TestStoppedClock(t *testing.T) {
 // TestTenure loses a host with our programs; Debian's judge what it left.
 func TestTenure(t *testing.T) { loseAll(t, tenure, debian) }
 
-// TestTenureSurvives lets our programs judge what hosts with Debian's left.
-func TestTenureSurvives(t *testing.T) { loseAll(t, debian, tenure, "cut", "hang") }
+// TestTenureSurvives lets our lease daemon judge what hosts with Debian's left.
+func TestTenureSurvives(t *testing.T) { loseAll(t, debian, tenureAlone, "cut", "hang") }
+
+// TestTenureAlone loses hosts with our lease daemon where its signals are enough.
+func TestTenureAlone(t *testing.T) {
+	loseAll(t, tenureAlone, debian, "cut", "fail-4096", "fail-ignoring-term", "unplug")
+}
 
 // TestLeasesOverDebianWatchdog and the next put one of our daemons together with one of Debian's.
 func TestLeasesOverDebianWatchdog(t *testing.T) {

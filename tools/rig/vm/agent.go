@@ -79,6 +79,7 @@ func (a *agent) take(r wire.Report) {
 		if r.Kind == wire.Exit {
 			if lines, ok := c.out.(*lineWriter); ok {
 				lines.flush()
+				lines.say(fmt.Sprintf("(ended with code %d)", r.Code))
 			}
 			c.finish(r.Code, nil)
 		}

@@ -192,7 +192,7 @@ func (m *Machine) Do(ctx context.Context, command string) (string, error) {
 	return out, err
 }
 
-// Spawn starts a shell command whose lines of output go to the log under the name of source.
+// Spawn starts a shell command whose lines of output, and its end, go to the log under the name of source.
 func (m *Machine) Spawn(source, command string) (*Command, error) {
 	p, err := m.running()
 	if err != nil {
