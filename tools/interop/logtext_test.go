@@ -24,17 +24,19 @@ const (
 	tellGrace = 3 // seconds between the loss and SIGKILL
 )
 
-// contract are the lines that must be the same, and have the same priority. The rest of stock's tells of its
+// promised are the lines that must be the same, and have the same priority. The rest of stock's tells of its
 // own insides.
-var contract = regexp.MustCompile(strings.Join([]string{
+var promised = []string{
 	`^sanlock daemon started `, `^Using non-standard run directory `, `^Running in unprivileged mode$`,
 	`^s\d+ lockspace `, `^s\d+ host \d+ `, ` conflicts with (?:name|path) of `, `^s\d+ add_lockspace (?:fail|done)`,
 	`^s\d+ delta_acquire done `, `^s\d+:rN resource `, `cmd_acquire C acquire_token `, ` invalid lockspace `,
 	`^cmd_(?:acquire|convert|release) .* (?:result|no resource) `, ` replaced by `,
-	`^client connection `, `^client_pid_dead `, `^dead `, `^ignore shutdown, lockspace exists$`,
+	`^client connection `, `^client_free `, `^client_pid_dead `, `^dead `, `^ignore shutdown, lockspace exists$`,
 	`check_our_lease (?:warning|failed) `, `^s\d+ renewal error `, `^s\d+ kill `, `^s\d+ all pids clear$`,
 	` blocking lockspace removal$`, `^s\d+ free lockspace$`, `^lockfile `,
-}, "|"))
+}
+
+var contract = regexp.MustCompile(strings.Join(promised, "|"))
 
 // ofOneLog are the parts of lines that differ between two runs of one program. What follows a number that
 // says why something was refused is the program's own.
@@ -46,6 +48,7 @@ var ofOneLog = []struct {
 	{regexp.MustCompile(`^(s\d+ host \d+ \d+|s\d+ delta_acquire done \d+ \d+) \d+`), "$1 T"},
 	{regexp.MustCompile(`^(client connection) (?:ci )?\d+ (?:fd )?\d+ `), "$1 C "},
 	{regexp.MustCompile(` \d+,\d+,\d+ `), " C "},
+	{regexp.MustCompile(`^client_free ci \d+ live pid \d+`), "client_free ci C live pid P"},
 	{regexp.MustCompile(`(check_our_lease \w+) \d+( last_success)? ?\d*`), "$1 N$2"},
 	{regexp.MustCompile(`(renewal error -?\d+) delta_length \d+ last_success \d+.*`), "$1 delta_length N last_success T"},
 	{regexp.MustCompile(`\b(kill|dead) \d+ `), "$1 P "},
@@ -86,6 +89,8 @@ func TestLogTexts(t *testing.T) {
 	}
 	t.Parallel()
 	var trials []trial
+	var mu sync.Mutex
+	var stock []string // lines of all trials
 	for _, c := range []struct {
 		name     string
 		how      storage
@@ -99,12 +104,20 @@ func TestLogTexts(t *testing.T) {
 				both.Go(func() { all[k] = w.tell() })
 			}
 			both.Wait()
+			mu.Lock()
+			stock = append(append(stock, all[debian].Second...), all[debian].All...)
+			mu.Unlock()
 			if diff := cmp.Diff(all[debian], all[tenure]); diff != "" {
 				t.Errorf("(-debian +ours):\n%s", diff)
 			}
 		}})
 	}
 	together(t, trials...)
+	for _, p := range promised {
+		if !slices.ContainsFunc(stock, regexp.MustCompile(p).MatchString) {
+			t.Errorf("the story does not make stock log %s", p)
+		}
+	}
 }
 
 func newTeller(t *testing.T, k kind, how storage, priority int) *teller {
@@ -184,6 +197,10 @@ func (w *teller) leases() {
 	for event := range uint64(2) {
 		w.ask("set_event")(w.n.setEvent(0, 2, 7, 1+event, 5+event))
 	}
+	// After this answer a connection is closed, unless it is registered.
+	w.ask("set_config by a client")(c.result(cmdSetConfig, 0, 2, lockspace{name: "LS"}.body()))
+	w.ask("acquire after that")(c.acquire(mine, 0))
+	w.ask("release after that")(c.release(mine))
 	if err := c.Close(); err != nil {
 		w.t.Error(err)
 	}
