@@ -1,9 +1,12 @@
 package vm_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -186,6 +189,42 @@ func TestDied(t *testing.T) {
 	if _, err := m.Do(ctx, "true"); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestMachinesDieWithTheirProcess: no QEMU outlives the process that started it, however that ends.
+func TestMachinesDieWithTheirProcess(t *testing.T) {
+	const child = "TENURE_RIG_CHILD"
+	if os.Getenv(child) != "" {
+		_, r := machines(t, 1, vm.Options{Echo: os.Stdout}, 512)
+		fmt.Println(r.Log().Find(vm.Match{Text: "power on, process"})[0].Text)
+		select {} // until it is killed
+	}
+	if os.Getenv("TENURE_VMTEST") == "" {
+		t.Skip("needs TENURE_VMTEST=1, which make vmtest sets: virtual machines take minutes")
+	}
+	need.Program(t, vm.QEMU)
+	parent := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestMachinesDieWithTheirProcess$")
+	parent.Env = append(os.Environ(), child+"=1")
+	out, err := parent.StdoutPipe()
+	check(t, err)
+	check(t, parent.Start())
+	qemu := 0
+	for lines := bufio.NewScanner(out); qemu == 0 && lines.Scan(); {
+		if _, pid, ok := strings.Cut(lines.Text(), "power on, process "); ok {
+			qemu, err = strconv.Atoi(pid)
+			check(t, err)
+		}
+	}
+	if qemu == 0 || syscall.Kill(qemu, 0) != nil {
+		t.Fatalf("no QEMU runs (process %d)", qemu)
+	}
+	check(t, parent.Process.Kill())
+	for end := time.Now().Add(10 * time.Second); syscall.Kill(qemu, 0) == nil; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("QEMU, process %d, outlives the process that started it", qemu)
+		}
+	}
+	_ = parent.Wait() // it was killed
 }
 
 // TestSharedDisk: two machines see each other's sectors, neighbouring ones of 512 bytes too, and the holders'
