@@ -2,9 +2,13 @@ package vm
 
 import (
 	"bytes"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tenurelock/tenure/tools/need"
 )
@@ -54,6 +58,31 @@ func TestSum(t *testing.T) {
 	for _, other := range []string{make1("/c", 0o644, "content"), make1("/b", 0o600, "content"), make1("/b", 0o644, "Content")} {
 		if other == want {
 			t.Error("another tree has the same sum")
+		}
+	}
+}
+
+// TestCacheIsBounded: the images used last stay.
+func TestCacheIsBounded(t *testing.T) {
+	cache := t.TempDir()
+	old := time.Now().Add(-time.Hour)
+	for i := range imagesKept + 3 {
+		name := filepath.Join(cache, imagePrefix+strconv.Itoa(i))
+		if err := (archive{}).save(cache, name); err != nil {
+			t.Fatal(err)
+		}
+		written := old.Add(time.Duration(i) * time.Minute)
+		if err := os.Chtimes(name, written, written); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(cache, "*"))
+	if err != nil || len(left) != imagesKept {
+		t.Fatalf("%d files are left, want %d (%v)", len(left), imagesKept, err)
+	}
+	for i := range 3 {
+		if _, err := os.Stat(filepath.Join(cache, imagePrefix+strconv.Itoa(i))); err == nil {
+			t.Errorf("image %d is left, one of the oldest", i)
 		}
 	}
 }

@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -56,6 +58,9 @@ func (g Guest) build(ctx context.Context) (Image, error) {
 	if err := unix.Flock(int(cache.Fd()), unix.LOCK_EX); err != nil {
 		return Image{}, fmt.Errorf("lock the cache: %w", err)
 	}
+	if err := removeLeftovers(g.Cache); err != nil {
+		return Image{}, err
+	}
 	k, err := findKernel(ctx, g.Cache)
 	if err != nil {
 		return Image{}, err
@@ -81,16 +86,44 @@ func (g Guest) build(ctx context.Context) (Image, error) {
 	if err := tree.libraries(present(loaded)); err != nil {
 		return Image{}, err
 	}
-	image := Image{filepath.Join(k.dir, "vmlinux"), filepath.Join(g.Cache, "initrd-"+tree.sum())}
+	image := Image{filepath.Join(k.dir, "vmlinux"), filepath.Join(g.Cache, imagePrefix+tree.sum())}
 	if _, err := os.Stat(image.Initrd); err == nil {
-		return image, nil
+		now := time.Now()
+		return image, os.Chtimes(image.Initrd, now, now) // the one used last is dropped last
 	}
 	return image, tree.save(g.Cache, image.Initrd)
 }
 
-// save writes the archive under its name at once, and drops older ones.
+// What is being made in the cache has these prefixes until it is whole.
+const (
+	fetchPrefix = "fetch-"
+	newPrefix   = "new-"
+)
+
+// removeLeftovers removes what a Build that was killed left behind. The cache is locked.
+func removeLeftovers(cache string) error {
+	for _, prefix := range []string{fetchPrefix, newPrefix} {
+		left, err := filepath.Glob(filepath.Join(cache, prefix+"*"))
+		if err != nil {
+			return err
+		}
+		for _, path := range left {
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// imagesKept is how many images stay in the cache: a rig may still boot from one that is not the newest.
+const imagesKept = 8
+
+const imagePrefix = "initrd-"
+
+// save writes the archive under its name at once, and drops the oldest beyond imagesKept.
 func (a archive) save(cache, name string) error {
-	f, err := os.CreateTemp(cache, "new-")
+	f, err := os.CreateTemp(cache, newPrefix)
 	if err != nil {
 		return err
 	}
@@ -98,7 +131,28 @@ func (a archive) save(cache, name string) error {
 	if err := errors.Join(a.write(f), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), name)
+	if err := os.Rename(f.Name(), name); err != nil {
+		return err
+	}
+	images, err := filepath.Glob(filepath.Join(cache, imagePrefix+"*"))
+	if err != nil || len(images) <= imagesKept {
+		return err
+	}
+	written := map[string]time.Time{}
+	for _, image := range images {
+		about, err := os.Stat(image)
+		if err != nil {
+			return err
+		}
+		written[image] = about.ModTime()
+	}
+	slices.SortFunc(images, func(a, b string) int { return written[a].Compare(written[b]) })
+	for _, image := range images[:len(images)-imagesKept] {
+		if err := os.Remove(image); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // present are those libraries that this machine has.

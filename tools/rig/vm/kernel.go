@@ -38,7 +38,7 @@ func findKernel(ctx context.Context, cache string) (kernel, error) {
 
 // fetchKernel downloads a kernel package with apt-get, which asks for no root, and keeps what guests need.
 func fetchKernel(ctx context.Context, cache string) (kernel, error) {
-	work, err := os.MkdirTemp(cache, "fetch-")
+	work, err := os.MkdirTemp(cache, fetchPrefix)
 	if err != nil {
 		return kernel{}, err
 	}
