@@ -163,6 +163,25 @@ func TestSignal(t *testing.T) {
 	}
 }
 
+// stop stops a process and returns when none of its threads runs any more.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "stop", func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		for _, name := range threads {
+			text, readErr := os.ReadFile(name)
+			_, state, _ := strings.Cut(string(text), ") ")
+			if readErr != nil || !strings.HasPrefix(state, "T") {
+				return false
+			}
+		}
+		return err == nil && len(threads) > 0
+	})
+}
+
 // TestDeadHelper: everything is done without it from then on.
 func TestDeadHelper(t *testing.T) {
 	h, l := begin(t)
@@ -189,9 +208,7 @@ func TestDeadHelper(t *testing.T) {
 func TestUndoneOrders(t *testing.T) {
 	h, _ := begin(t)
 	pid := h.Status().PID
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stop(t, pid)
 	p, ended := sleeper(t)
 	h.Signal(p, syscall.SIGTERM)
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
@@ -204,9 +221,7 @@ func TestUndoneOrders(t *testing.T) {
 func TestStoppedHelper(t *testing.T) {
 	h, l := begin(t)
 	pid := h.Status().PID
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stop(t, pid)
 	p, ended := sleeper(t)
 	began := time.Now()
 	h.Signal(p, syscall.SIGTERM)
@@ -239,9 +254,7 @@ func TestStoppedHelper(t *testing.T) {
 // TestFull: a helper that takes nothing fills its socket, and nobody waits for it.
 func TestFull(t *testing.T) {
 	h, _ := begin(t)
-	if err := syscall.Kill(h.Status().PID, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stop(t, h.Status().PID)
 	p, _ := sleeper(t)
 	began := time.Now()
 	const sent = 3000
