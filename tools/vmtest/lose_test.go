@@ -108,6 +108,7 @@ func TestWatchdogUnderDebianLeases(t *testing.T) {
 
 // loseAll runs the scenarios that are named, or all.
 func loseAll(t *testing.T, lost, survivor programs, names ...string) {
+	t.Parallel()
 	for _, s := range faults() {
 		if len(names) > 0 && !slices.Contains(names, s.name) {
 			continue
