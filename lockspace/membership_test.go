@@ -644,11 +644,12 @@ func TestTwoHostsFightForOneID(t *testing.T) {
 					holder.Store(0)
 					leave(t, s)
 					dev.Close()
-					time.Sleep(time.Duration(n%5) * time.Second)
+					time.Sleep(time.Duration(n%5*4) * time.Second) // now and then long enough for the other one
 				}
 			})
 		}
 		all.Wait()
+		t.Logf("joined %v times", joins)
 		if joins[0] < 5 || joins[1] < 5 {
 			t.Errorf("joined %v times: the test shows little", joins)
 		}
