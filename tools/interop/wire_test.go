@@ -231,11 +231,22 @@ func addLockspace(runDir string, l lockspace, ioTimeout uint32) (rv int32, err e
 	return rv, err
 }
 
+// remLockspace removes a lockspace. The leases of clients that have just closed are waited for: the daemon
+// would stop their process, which is the test itself.
 func remLockspace(runDir string, l lockspace) (rv int32, err error) {
-	err = once(runDir, func(c *conn) error {
-		rv, err = c.result(cmdRemLockspace, 0, 0, l.body())
-		return err
-	})
+	const unused, patience = 2, 5 * time.Second
+	remove := func(flags uint32) error {
+		return once(runDir, func(c *conn) error {
+			rv, err = c.result(cmdRemLockspace, flags, 0, l.body())
+			return err
+		})
+	}
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(pollPause) {
+		if err := remove(unused); err != nil || rv != resultBusy {
+			return rv, err
+		}
+	}
+	err = remove(0)
 	return rv, err
 }
 
