@@ -27,7 +27,7 @@ type program struct {
 func programs() map[string]program {
 	return map[string]program{
 		"sanlock":    {"lease daemon, its clients and direct inspection of a device", sanlock},
-		"wdmd":       {"watchdog daemon", notBuilt},
+		"wdmd":       {"watchdog daemon", wdmd},
 		"lvmlockd":   {"LVM lock daemon", notBuilt},
 		"lvmlockctl": {"control of lvmlockd", notBuilt},
 	}
