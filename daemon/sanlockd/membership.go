@@ -45,8 +45,8 @@ func (s *Server) run(sp *space) {
 	s.leave(sp)
 }
 
-var errNoWatchdog = errors.New("no watchdog would reset this host when its leases expire: this daemon " +
-	"cannot speak to wdmd yet, so it joins nothing while -w 1 (use_watchdog = 1) is in effect; " +
+var errNoWatchdog = errors.New("no watchdog would reset this host when its leases expire: this daemon has no " +
+	"connection to wdmd, so it joins nothing while -w 1 (use_watchdog = 1) is in effect; " +
 	"with -w 0 (use_watchdog = 0) it runs unprotected")
 
 // join opens the device and joins. Whatever it has opened is in sp.

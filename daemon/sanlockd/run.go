@@ -17,8 +17,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tenurelock/tenure/daemon/helper"
+	"github.com/tenurelock/tenure/leases"
 	"github.com/tenurelock/tenure/leases/monotime"
 	"github.com/tenurelock/tenure/leases/timeouts"
+	"github.com/tenurelock/tenure/lockspace"
+	wdmd "github.com/tenurelock/tenure/watchdog/client"
 )
 
 // Places and environment (spec sanlock-daemon 1.1).
@@ -55,6 +58,9 @@ func Run(cfg Config) int {
 	debug.SetMemoryLimit(memoryLimit)
 	unix.Umask(0o002)
 	fromEnvironment(&cfg)
+	if cfg.Watchdog == nil {
+		cfg.Watchdog = throughWdmd
+	}
 	j := openJournal(&cfg)
 	defer j.Close()
 	cfg.Log = zerolog.New(j).Level(zerolog.DebugLevel)
@@ -64,6 +70,16 @@ func Run(cfg Config) int {
 		return 1
 	}
 	return 0
+}
+
+// throughWdmd connects a lockspace to the watchdog daemon of this host. The daemon opens its device now and is told
+// who we are, and until when we live, once the host id is ours (spec sanlock-daemon 2.13).
+func throughWdmd(space string, host leases.HostID) (lockspace.Link, error) {
+	link, err := wdmd.Dial(context.Background(), wdmd.Config{Name: fmt.Sprintf("sanlock_%s:%d", space, host)})
+	if err != nil {
+		return nil, err
+	}
+	return link, nil
 }
 
 // fromEnvironment completes the configuration.

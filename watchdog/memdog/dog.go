@@ -11,15 +11,18 @@ import (
 	"github.com/tenurelock/tenure/watchdog"
 )
 
-// Dog is the device, and the kernel around it. It counts on package time, which a test may make virtual.
-type Dog struct {
-	// Faults, to be set before or between the calls of a test.
-	NoWayOut bool          // cannot be stopped
+// Faults are what is wrong with a device.
+type Faults struct {
+	NoWayOut bool          // it cannot be stopped
 	Takes    time.Duration // the only timeout that it takes; 0: any
 	BadPets  error         // what a pet answers; the device is not petted then
 	BadOpen  error         // what opening answers
+}
 
+// Dog is the device, and the kernel around it. It counts on package time, which a test may make virtual.
+type Dog struct {
 	mu     sync.Mutex
+	faults Faults
 	began  time.Time
 	fire   time.Duration
 	open   bool
@@ -35,6 +38,13 @@ var _ watchdog.Source = (*Dog)(nil)
 // New returns a device that does not count.
 func New() *Dog { return &Dog{began: time.Now(), fire: watchdog.DefaultFire} }
 
+// Break sets what is wrong with the device from now on.
+func (d *Dog) Break(f Faults) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.faults = f
+}
+
 // Paths returns the one path.
 func (d *Dog) Paths() []string { return []string{"/dev/watchdog0"} }
 
@@ -45,8 +55,8 @@ func (d *Dog) Open(path string) (watchdog.Device, error) {
 	switch {
 	case d.dead:
 		return nil, errDead
-	case d.BadOpen != nil:
-		return nil, fmt.Errorf("open %s: %w", path, d.BadOpen)
+	case d.faults.BadOpen != nil:
+		return nil, fmt.Errorf("open %s: %w", path, d.faults.BadOpen)
 	case d.open:
 		return nil, fmt.Errorf("open %s: %w", path, syscall.EBUSY)
 	}
@@ -134,7 +144,7 @@ func (h *handle) SetTimeout(fire time.Duration) (time.Duration, error) {
 	if d.dead {
 		return 0, errDead
 	}
-	if d.Takes != 0 && fire != d.Takes {
+	if d.faults.Takes != 0 && fire != d.faults.Takes {
 		return d.fire, watchdog.ErrTimeout
 	}
 	d.fire = fire
@@ -149,8 +159,8 @@ func (h *handle) Pet() error {
 	if d.dead {
 		return errDead
 	}
-	if d.BadPets != nil {
-		return d.BadPets
+	if d.faults.BadPets != nil {
+		return d.faults.BadPets
 	}
 	if !d.open {
 		return syscall.EBADF
@@ -166,7 +176,7 @@ func (h *handle) Disarm() error {
 	if d.dead {
 		return errDead
 	}
-	if d.NoWayOut {
+	if d.faults.NoWayOut {
 		return watchdog.ErrNoWayOut
 	}
 	d.open = false

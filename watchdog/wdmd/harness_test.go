@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,7 +29,7 @@ type bubble struct {
 	done   chan struct{}
 	cancel context.CancelFunc
 	once   sync.Once
-	asleep time.Duration
+	asleep atomic.Int64
 	log    *text
 }
 
@@ -75,7 +76,7 @@ func start(t *testing.T, change func(*bubble, *Config)) *bubble {
 		t: t, dog: memdog.New(), accept: make(chan net.Conn), closed: make(chan struct{}), done: make(chan struct{}),
 		log: &text{},
 	}
-	clock := monotime.At(0, func() time.Duration { return b.asleep })
+	clock := monotime.At(0, func() time.Duration { return time.Duration(b.asleep.Load()) })
 	cfg := Config{Source: b.dog, Clock: &clock, Log: zerolog.New(b.log), Peer: func(net.Conn) (int, int) { return 77, 5 }}
 	if change != nil {
 		change(b, &cfg)

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tenurelock/tenure/watchdog/memdog"
 	"github.com/tenurelock/tenure/watchdog/wdmdwire"
 )
 
@@ -262,7 +263,7 @@ func TestSuspendCounts(t *testing.T) {
 		p := b.dial()
 		p.live(40, 120)
 		b.until(50)
-		b.asleep = 65 * time.Second
+		b.asleep.Store(int64(65 * time.Second))
 		b.until(56)
 		if b.dog.Last() > 55*time.Second || b.dog.Counting() == false {
 			t.Errorf("petted at %v: 115 s have passed for others", b.dog.Last())
@@ -341,7 +342,7 @@ func TestOpenWatchdog(t *testing.T) {
 func TestDeviceRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, nil)
-		b.dog.Takes = 30 * time.Second
+		b.dog.Break(memdog.Faults{Takes: 30 * time.Second})
 		p := b.dial()
 		if got := p.open(60); got != 0 || b.dog.Counting() {
 			t.Errorf("told %d: %s", got, b.events())
@@ -352,7 +353,7 @@ func TestDeviceRefuses(t *testing.T) {
 			t.Errorf("a client that is not protected was told %d", s.FireTimeout)
 		}
 		b.until(15)
-		b.dog.Takes = 0
+		b.dog.Break(memdog.Faults{})
 		b.until(21)
 		if s := p.status(); s.FireTimeout != 60 || !b.dog.Counting() {
 			t.Errorf("not armed when it could be: %+v", s)
@@ -367,12 +368,12 @@ func TestPetFails(t *testing.T) {
 		p := b.dial()
 		p.live(0, 5000)
 		b.until(35)
-		b.dog.BadPets = errors.New("no such device")
+		b.dog.Break(memdog.Faults{BadPets: errors.New("no such device")})
 		b.until(45)
 		if s := p.status(); s.FireTimeout != 0 || s.LastKeepalive > 31 || s.TestInterval != 1 {
 			t.Errorf("%+v", s)
 		}
-		b.dog.BadPets = nil
+		b.dog.Break(memdog.Faults{})
 		b.until(47)
 		if s := p.status(); s.FireTimeout != 60 || s.LastKeepalive < 45 {
 			t.Errorf("%+v", s)
@@ -386,13 +387,13 @@ func TestReopenFails(t *testing.T) {
 		p := b.dial()
 		p.live(0, 30)
 		b.until(35)
-		b.dog.BadOpen = errors.New("busy")
+		b.dog.Break(memdog.Faults{BadOpen: errors.New("busy")})
 		p.live(35, 5000)
 		b.until(60)
 		if s := p.status(); s.FireTimeout != 0 {
 			t.Errorf("protected: %+v", s)
 		}
-		b.dog.BadOpen = nil
+		b.dog.Break(memdog.Faults{})
 		b.until(200)
 		if s := p.status(); s.FireTimeout != 60 || b.dog.Fired() != 0 {
 			t.Errorf("%+v, %s", s, b.events())
@@ -403,7 +404,7 @@ func TestReopenFails(t *testing.T) {
 // A device that cannot be stopped is petted from the start and for ever.
 func TestNoWayOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, func(b *bubble, _ *Config) { b.dog.NoWayOut = true })
+		b := start(t, func(b *bubble, _ *Config) { b.dog.Break(memdog.Faults{NoWayOut: true}) })
 		b.until(300)
 		p := b.dial()
 		p.register("LS")
