@@ -69,15 +69,16 @@ type node struct {
 func (n *node) String() string { return fmt.Sprintf("host %d (%s)", n.id, n.kind) }
 
 // start runs a daemon without watchdog and waits until its socket answers. It is stopped when the test ends.
-// Unprivileged: root in a container may not raise the limits that stock insists on otherwise.
-func start(t testing.TB, k kind, id uint64) *node {
+// Options that are given besides win. Unprivileged: root in a container may not raise the limits that stock
+// insists on otherwise.
+func start(t testing.TB, k kind, id uint64, options ...string) *node {
 	t.Helper()
-	return startIn(t, t.TempDir(), k, id)
+	return startIn(t, t.TempDir(), k, id, options...)
 }
 
 // startIn is start in a directory, which may be that of a daemon that was killed. It is the daemon's current
 // one: relative paths in requests are looked for there.
-func startIn(t testing.TB, dir string, k kind, id uint64) *node {
+func startIn(t testing.TB, dir string, k kind, id uint64, options ...string) *node {
 	t.Helper()
 	need.Root(t)
 	n := &node{
@@ -89,8 +90,8 @@ func startIn(t testing.TB, dir string, k kind, id uint64) *node {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	n.cmd = exec.Command(k.program(t), "daemon", "-D", "-w", "0", "-h", "0", "-l", "0",
-		"-e", fmt.Sprintf("host%d", id))
+	args := []string{"daemon", "-D", "-w", "0", "-h", "0", "-l", "0", "-e", fmt.Sprintf("host%d", id)}
+	n.cmd = exec.Command(k.program(t), append(args, options...)...)
 	n.cmd.Env = append(os.Environ(), "SANLOCK_RUN_DIR="+n.runDir, "SANLOCK_PRIVILEGED=0")
 	n.cmd.Dir = dir
 	n.cmd.Stdout, n.cmd.Stderr = out, out

@@ -60,6 +60,7 @@ func Main(c Config, args []string, stdout, stderr io.Writer) int {
 		return printDump(c.Place.Socket, stdout)
 	case probe:
 		return printProbe(c.program(&o), stdout, stderr)
+	default:
 	}
 	if o.bad {
 		// Stock starts all the same, without what was asked for.

@@ -69,8 +69,7 @@ func open(path string) (*Device, error) {
 }
 
 func cause(err error) error {
-	var errno unix.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[unix.Errno](err); ok {
 		return errno
 	}
 	return err

@@ -102,6 +102,9 @@ func (d *Dog) Kill() {
 	d.open, d.dead = false, true
 }
 
+// Began returns when the device was made.
+func (d *Dog) Began() time.Time { return d.began }
+
 // Last returns when the device was last petted by anybody, since New.
 func (d *Dog) Last() time.Duration {
 	d.mu.Lock()

@@ -27,14 +27,14 @@ func DefaultPlace() Place {
 	return Place{Socket: wdmdwire.SocketPath, Lock: filepath.Join(dir, "wdmd.pid"), Marker: "/dev/shm/wdmd"}
 }
 
-// held is a place that a daemon has taken.
-type held struct {
+// Held is a place that a daemon has taken.
+type Held struct {
 	place Place
 	lock  *os.File
 }
 
 // Take makes sure that this is the only daemon, and that none ended uncleanly since this machine started.
-func (p Place) take() (*held, error) {
+func (p Place) Take() (*Held, error) {
 	if err := os.MkdirAll(filepath.Dir(p.Lock), 0o755); err != nil {
 		return nil, fmt.Errorf("run directory: %w", err)
 	}
@@ -60,7 +60,7 @@ func (p Place) take() (*held, error) {
 		return nil, errors.Join(fmt.Errorf("other wdmd not cleanly stopped, shm_open error %d (%s: %w); "+
 			"reboot this host, it may be about to be reset", int(errno), p.Marker, err), f.Close())
 	}
-	return &held{place: p, lock: f}, marker.Close()
+	return &Held{place: p, lock: f}, marker.Close()
 }
 
 // inUse reports whether a daemon runs, or has ended uncleanly.
@@ -69,8 +69,8 @@ func (p Place) inUse() bool {
 	return !errors.Is(err, os.ErrNotExist)
 }
 
-// listen makes the socket anew; an old one stays behind from every end of a daemon.
-func (h *held) listen(gid int) (net.Listener, error) {
+// Listen makes the socket anew; an old one stays behind from every end of a daemon.
+func (h *Held) Listen(gid int) (net.Listener, error) {
 	path := h.place.Socket
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("socket: %w", err)
@@ -86,7 +86,7 @@ func (h *held) listen(gid int) (net.Listener, error) {
 	return l, nil
 }
 
-// release gives the place back after a clean end. The socket stays behind.
-func (h *held) release() error {
+// Release gives the place back after a clean end. The socket stays behind.
+func (h *Held) Release() error {
 	return errors.Join(os.Remove(h.place.Marker), os.Remove(h.place.Lock), h.lock.Close())
 }

@@ -54,18 +54,18 @@ func (p *Program) Run() error {
 	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(memoryLimit)
 	unix.Umask(0o022)
-	place, err := p.Place.take()
+	place, err := p.Place.Take()
 	if err != nil {
 		return err
 	}
 	if err := p.serve(place, signals); err != nil {
-		return errors.Join(err, place.release())
+		return errors.Join(err, place.Release())
 	}
-	return place.release()
+	return place.Release()
 }
 
 // serve does everything that needs the place.
-func (p *Program) serve(place *held, signals <-chan os.Signal) error {
+func (p *Program) serve(place *Held, signals <-chan os.Signal) error {
 	clock := monotime.System()
 	cfg := Config{Source: p.Source, GID: p.gid(), High: p.High, Clock: &clock, Log: p.Log}
 	if p.Scripts != "" {
@@ -75,7 +75,7 @@ func (p *Program) serve(place *held, signals <-chan os.Signal) error {
 	if p.High {
 		p.raise()
 	}
-	l, err := place.listen(cfg.GID)
+	l, err := place.Listen(cfg.GID)
 	if err != nil {
 		return err
 	}
