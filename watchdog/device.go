@@ -29,6 +29,8 @@ type Device interface {
 	// SetTimeout sets the time from a pet to the reset and pets. It returns the time in force: the longest
 	// that can pass from a pet to the reset. Anything but the wanted time is an error too.
 	SetTimeout(fire time.Duration) (time.Duration, error)
+	// CanStop reports whether it is known that Disarm stops the device.
+	CanStop() bool
 	// Pet starts the count anew.
 	Pet() error
 	// Disarm stops the device and closes it. With ErrNoWayOut it is still open and counting. With any other

@@ -35,8 +35,8 @@ type node interface {
 	Keepalive() error
 	Magic() error // writes the byte that makes the next close stop the device
 	Close() error
-	// NoWayOut reports whether the driver ignores that byte; false if it cannot be known.
-	NoWayOut() bool
+	// NoWayOut reports whether the driver ignores that byte; err if it cannot be known.
+	NoWayOut() (bool, error)
 	// Stopped reports whether the device has stopped; err if it cannot be known. It may be asked after Close.
 	Stopped() (bool, error)
 }
@@ -46,8 +46,9 @@ type Device struct {
 	path     string
 	identity string
 	node     node
-	nowayout bool
-	factor   int // periods of the driver until the reset
+	nowayout bool // the driver says that it cannot be stopped
+	canStop  bool // the driver says that it can
+	factor   int  // periods of the driver until the reset
 }
 
 var _ watchdog.Device = (*Device)(nil)
@@ -62,7 +63,10 @@ func begin(path string, n node) (*Device, error) {
 		// Not a watchdog: nothing may be written to it.
 		return nil, &Error{Step: "ioctl gettimeout", Path: path, Err: errors.Join(err, n.Close())}
 	}
-	d := &Device{path: path, node: n, factor: 1, nowayout: n.NoWayOut()}
+	d := &Device{path: path, node: n, factor: 1}
+	if nowayout, err := n.NoWayOut(); err == nil {
+		d.nowayout, d.canStop = nowayout, !nowayout
+	}
 	if err := d.inspect(); err != nil {
 		// It has begun to count by being opened.
 		if undo := d.Disarm(); errors.Is(undo, watchdog.ErrNoWayOut) {
@@ -129,6 +133,9 @@ func (d *Device) SetTimeout(fire time.Duration) (time.Duration, error) {
 func (d *Device) inForce(seconds int) time.Duration {
 	return time.Duration(seconds*d.factor) * time.Second
 }
+
+// CanStop reports whether the driver says that it can be stopped.
+func (d *Device) CanStop() bool { return d.canStop }
 
 // Pet starts the count anew.
 func (d *Device) Pet() error {

@@ -155,13 +155,13 @@ func (k *kernel) Magic() error {
 
 func (k *kernel) Close() error { return unix.Close(k.fd) }
 
-func (k *kernel) NoWayOut() bool {
+func (k *kernel) NoWayOut() (bool, error) {
 	text, err := k.attribute("nowayout")
 	if err != nil {
-		return false
+		return false, err
 	}
 	n, err := strconv.Atoi(text)
-	return err == nil && n != 0
+	return n != 0, err
 }
 
 func (k *kernel) Stopped() (bool, error) {

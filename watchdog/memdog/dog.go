@@ -14,6 +14,7 @@ import (
 // Faults are what is wrong with a device.
 type Faults struct {
 	NoWayOut bool          // it cannot be stopped
+	Unsure   bool          // it can be stopped, but does not say so
 	Takes    time.Duration // the only timeout that it takes; 0: any
 	BadPets  error         // what a pet answers; the device is not petted then
 	BadOpen  error         // what opening answers
@@ -153,6 +154,12 @@ func (h *handle) SetTimeout(fire time.Duration) (time.Duration, error) {
 	d.fire = fire
 	d.petLocked()
 	return fire, nil
+}
+
+func (h *handle) CanStop() bool {
+	h.dog.mu.Lock()
+	defer h.dog.mu.Unlock()
+	return !h.dog.faults.NoWayOut && !h.dog.faults.Unsure
 }
 
 func (h *handle) Pet() error {

@@ -16,7 +16,7 @@ func (s *Server) dump() []byte {
 	now := s.clock.Now().Seconds()
 	kill, allowed := 0, 0
 	if s.cfg.Scripts != nil {
-		allowed, kill = 1, int(s.cfg.Scripts.Kill/time.Second)
+		allowed, kill = 1, int(s.cfg.Scripts.KillAfter()/time.Second)
 	}
 	text := fmt.Appendf(nil, "wdmd %d socket_gid %d high_priority %d now %d last_keepalive %d "+
 		"last_closeunclean %d allow_scripts %d kill_script_sec %d fire_timeout %d\n",
@@ -29,7 +29,7 @@ func (s *Server) dump() []byte {
 			c.ID, maxShown, c.Name, c.PID, c.FD, bit(c.Dead), bit(c.Ref), now, c.Renewed, c.Expires)
 	}
 	if s.cfg.Scripts != nil {
-		text = s.cfg.Scripts.dump(text, uint64(now))
+		text = s.cfg.Scripts.Dump(text, uint64(now))
 	}
 	return text[:min(len(text), wdmdwire.MaxDump)]
 }

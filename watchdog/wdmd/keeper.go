@@ -2,7 +2,6 @@ package wdmd
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -23,7 +22,7 @@ type keeper struct {
 	device watchdog.Device // nil: not open
 	path   string          // of the device that is counting, or was the last to
 	fire   time.Duration   // of the device that is counting; 0: none is
-	stuck  bool            // it cannot be stopped
+	stuck  bool            // it cannot be stopped, or that is not certain: only the end of the daemon tries it
 
 	petted    monotime.Instant // last pet that the driver confirmed
 	abandoned monotime.Instant // last time that it was given up; 0 never
@@ -44,27 +43,40 @@ func (k *keeper) protected() time.Duration {
 	return k.fire
 }
 
-// probe finds a device that can be used and stops it again. One that cannot be stopped is kept.
+// probe finds a device that can be used and stops it again. One that may not stop is kept and petted.
 func (k *keeper) probe() error {
 	all := []error{ErrNoDevice}
 	for _, path := range k.source.Paths() {
 		d, err := k.source.Open(path)
 		if err == nil {
-			if err = d.Disarm(); err == nil {
-				k.log.Info().Msgf("%s can be used", d.Identity())
+			if err = k.tryOut(path, d); err == nil {
 				return nil
 			}
-		}
-		if d != nil && errors.Is(err, watchdog.ErrNoWayOut) {
-			if err = k.take(path, d, watchdog.DefaultFire); err == nil {
-				k.keepRunning()
-				return nil
-			}
-			err = errors.Join(err, d.Abandon())
 		}
 		all = append(all, err)
 	}
 	return errors.Join(all...)
+}
+
+func (k *keeper) tryOut(path string, d watchdog.Device) error {
+	if d.CanStop() {
+		return d.Disarm()
+	}
+	if err := k.take(path, d, watchdog.DefaultFire); err != nil {
+		return errors.Join(err, giveUp(d))
+	}
+	k.stuck = true
+	k.log.Warn().Msgf("%s may not be stoppable: it is petted until this daemon ends", d.Identity())
+	return nil
+}
+
+// giveUp stops a device that cannot be used, or, if it cannot be stopped, leaves it.
+func giveUp(d watchdog.Device) error {
+	err := d.Disarm()
+	if errors.Is(err, watchdog.ErrNoWayOut) {
+		err = errors.Join(err, d.Abandon())
+	}
+	return err
 }
 
 // arm makes sure that a device runs, and returns the fire time in force: another than was asked for if one runs
@@ -79,9 +91,7 @@ func (k *keeper) arm(fire time.Duration) time.Duration {
 			if err = k.take(path, d, fire); err == nil {
 				return k.fire
 			}
-			if undo := d.Disarm(); errors.Is(undo, watchdog.ErrNoWayOut) {
-				err = errors.Join(err, undo, d.Abandon())
-			}
+			err = errors.Join(err, giveUp(d))
 		}
 		k.log.Error().Err(err).Msgf("arm with fire_timeout %d", fire/time.Second)
 	}
@@ -98,6 +108,7 @@ func (k *keeper) take(path string, d watchdog.Device, fire time.Duration) error 
 		return watchdog.ErrTimeout
 	}
 	k.device, k.path, k.fire, k.petted, k.failing = d, path, fire, now, false
+	k.stuck = k.stuck || !d.CanStop()
 	k.log.Error().Msgf("%s armed with fire_timeout %d", d.Identity(), fire/time.Second)
 	return nil
 }
@@ -147,46 +158,37 @@ func (k *keeper) abandon() {
 	k.log.Error().Err(err).Msgf("%s closed unclean", k.path)
 }
 
-// disarm stops a device that nobody needs, and reports whether none runs now.
+// disarm stops the device, and reports whether none runs now.
 func (k *keeper) disarm() bool {
-	if k.device == nil || k.stuck {
+	if k.device == nil {
 		return !k.counting()
 	}
-	err := k.device.Disarm()
-	if errors.Is(err, watchdog.ErrNoWayOut) {
-		k.keepRunning()
+	if err := k.device.Disarm(); err != nil {
+		k.log.Error().Err(err).Msgf("%s disarm", k.path)
+		if errors.Is(err, watchdog.ErrNoWayOut) {
+			k.stuck = true
+			return false
+		}
+		k.device, k.fire, k.failing = nil, 0, false
 		return false
 	}
 	k.device, k.fire, k.failing = nil, 0, false
-	if err != nil {
-		k.log.Error().Err(err).Msgf("%s may still be counting", k.path)
-		return false
-	}
 	k.log.Error().Msgf("%s disarmed", k.path)
 	return true
 }
 
-func (k *keeper) keepRunning() {
-	k.stuck = true
-	k.log.Warn().Msgf("%s cannot be stopped; it is petted until this host ends, and resets it if this daemon does",
-		k.path)
-}
-
-// usable lists the paths that can be opened, for -p: the first one, or what was wrong with each.
+// usable finds the first path that can be used, for -p, and what was wrong with those before it.
 func usable(source watchdog.Source) (string, []error) {
 	var all []error
 	for _, path := range source.Paths() {
 		d, err := source.Open(path)
 		if err == nil {
-			if err = d.Disarm(); errors.Is(err, watchdog.ErrNoWayOut) {
-				// It runs now, whatever is done: it is to be left as if it had not been looked at.
-				err = errors.Join(d.Abandon())
+			// One that cannot be stopped can be used, and now it runs: nothing was to be done about that.
+			if err = giveUp(d); err == nil || errors.Is(err, watchdog.ErrNoWayOut) {
+				return path, all
 			}
-		}
-		if err == nil {
-			return path, all
 		}
 		all = append(all, err)
 	}
-	return "", slices.Clip(all)
+	return "", all
 }

@@ -45,12 +45,12 @@ type script struct {
 // NewScripts finds the scripts of a directory. One that does not exist has none.
 func NewScripts(dir string, kill time.Duration, clock monotime.Clock, log zerolog.Logger) *Scripts {
 	sc := &Scripts{Dir: dir, Kill: kill, Clock: clock, Log: log}
-	sc.rescan()
+	sc.Rescan()
 	return sc
 }
 
-// rescan adds the scripts that are new. Those that are gone are noticed when they are to run.
-func (sc *Scripts) rescan() {
+// Rescan adds the scripts that are new. Those that are gone are noticed when they are to run.
+func (sc *Scripts) Rescan() {
 	entries, err := os.ReadDir(sc.Dir) // sorted by name
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		sc.Log.Error().Err(err).Msg("scripts")
@@ -85,8 +85,8 @@ func runnable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o100 != 0
 }
 
-// run runs all scripts and waits for them, at most for limit, and returns how many failed.
-func (sc *Scripts) run(limit time.Duration, ended <-chan struct{}) int {
+// Run runs all scripts and waits for them, at most for limit and until ended, and returns how many failed.
+func (sc *Scripts) Run(limit time.Duration, ended <-chan struct{}) int {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	sc.mu.Lock()
@@ -214,8 +214,11 @@ func (sc *Scripts) prune() {
 	sc.list = kept
 }
 
-// dump appends a line for each script.
-func (sc *Scripts) dump(to []byte, now uint64) []byte {
+// KillAfter returns the time after which a script is killed; 0: never.
+func (sc *Scripts) KillAfter() time.Duration { return sc.Kill }
+
+// Dump appends a line for each script.
+func (sc *Scripts) Dump(to []byte, now uint64) []byte {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
 	for i, s := range sc.list {

@@ -25,14 +25,25 @@ const (
 // Config says what is served. The zero value of what is optional means the real thing.
 type Config struct {
 	Source  watchdog.Source
-	Scripts *Scripts // nil: no scripts are run
-	GID     int      // as the dump shows it
-	High    bool     // as the dump shows it
+	Scripts Runner // nil: no scripts are run
+	GID     int    // as the dump shows it
+	High    bool   // as the dump shows it
 
 	Clock *monotime.Clock
 	Log   zerolog.Logger
 	Peer  func(net.Conn) (pid, fd int) // who is at the other end, and our descriptor
 }
+
+// Runner runs programs that forbid a pet by failing. Scripts is one.
+type Runner interface {
+	// Run runs all and returns how many failed, after limit or when ended is closed at the latest.
+	Run(limit time.Duration, ended <-chan struct{}) int
+	Rescan()
+	Dump(to []byte, now uint64) []byte
+	KillAfter() time.Duration
+}
+
+var _ Runner = (*Scripts)(nil)
 
 // Server is the daemon behind its socket.
 type Server struct {
@@ -143,7 +154,7 @@ func (s *Server) work(ctx context.Context) {
 			s.scriptsDone(failed)
 		case <-s.rescan:
 			if s.cfg.Scripts != nil {
-				s.cfg.Scripts.rescan()
+				s.cfg.Scripts.Rescan()
 			}
 		case <-s.stop:
 			if s.end() {
@@ -177,8 +188,8 @@ func (s *Server) end() bool {
 		s.log.Error().Msgf("ignore shutdown, %s is running out", s.keeper.path)
 		return false
 	}
-	if !s.keeper.disarm() {
-		s.log.Error().Msgf("%s resets this host within %v: it could not be stopped", s.keeper.path, s.keeper.fire)
+	if fire := s.keeper.fire; !s.keeper.disarm() {
+		s.log.Error().Msgf("%s resets this host within %v: it could not be stopped", s.keeper.path, fire)
 	}
 	return true
 }

@@ -158,6 +158,7 @@ func TestClientKilled(t *testing.T) {
 		stop := make(chan struct{})
 		defer close(stop)
 		go b.healthy(b.dial(), stop)
+		synctest.Wait() // so that the other one has the slot before
 		p := b.dial()
 		p.register("sanlock_LS:1")
 		p.say(wdmdwire.RefcountSet)
@@ -416,6 +417,24 @@ func TestNoWayOut(t *testing.T) {
 		b.server.Stop()
 		if b.running() || !strings.Contains(b.log.String(), "resets this host within 1m0s") {
 			t.Errorf("log:\n%s", b.log)
+		}
+	})
+}
+
+// One that does not say whether it can be stopped is stopped at the end only.
+func TestUnsure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, func(b *bubble, _ *Config) { b.dog.Break(memdog.Faults{Unsure: true}) })
+		p := b.dial()
+		p.register("LS")
+		p.close()
+		b.until(300)
+		if b.dog.Fired() != 0 || b.events() != "open@0" {
+			t.Errorf("%s", b.events())
+		}
+		b.server.Stop()
+		if b.running() || b.events() != "open@0 disarm@300" {
+			t.Errorf("%s", b.events())
 		}
 	})
 }

@@ -25,7 +25,7 @@ func (s *Server) test() {
 	}
 	if !s.cycle.running {
 		s.cycle.running = true
-		s.busy.Go(func() { s.cycle.results <- s.cfg.Scripts.run(mux.Standard-time.Second, s.ended) })
+		s.busy.Go(func() { s.cycle.results <- s.cfg.Scripts.Run(mux.Standard-time.Second, s.ended) })
 	}
 }
 
