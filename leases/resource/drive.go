@@ -32,10 +32,11 @@ type asker interface {
 // queue: a lease in constant demand goes to whom chance favours, as with stock. A host cannot starve the
 // others by asking more often, since it gives way itself to every ballot that is ahead.
 const (
-	pauseTransfers = 8
-	pauseLeast     = time.Millisecond
-	pauseMost      = time.Second
-	ownerPause     = time.Second
+	pauseTransfers  = 8
+	pauseLeast      = time.Millisecond
+	pauseMost       = time.Second
+	ballotTransfers = 16 // a ballot's time: five transfers, and stock's may be three times as slow as ours
+	ownerPause      = time.Second
 )
 
 // drive is one run of a machine.
@@ -48,7 +49,6 @@ type drive struct {
 	at     step
 	outbid int // pauses so far
 
-	yielded bool          // another host's ballot was let go first once
 	glanced bool          // the first look of a claim is over
 	left    ondisk.Leader // how we left the leader, for the full look that comes instead of a glance
 }
@@ -111,33 +111,70 @@ func (v *drive) attend(ctx context.Context, m machine, a paxos.Action) error {
 	return nil
 }
 
-// look is a full look. Where another host is in the middle of a ballot for a lease that is free, it is given
-// the time of one before we judge: to outbid it would cost it its whole back-off, which for a stock host is
-// up to a second, and us a ballot too. This is a courtesy and not a rule; it is shown once in a claim.
+// look is a full look. Where another host is in the middle of a ballot for a lease that is free, that ballot
+// goes first: to outbid it would cost its host its whole back-off, which for a stock host is up to a second, and
+// us a ballot too. This is a courtesy and not a rule: it is shown once to a ballot, and for so long as one may
+// take.
 func (v *drive) look(ctx context.Context, m machine) {
 	views, errs := v.l.gather(ctx, v.terms, true)
-	if v.at == atLook && !v.yielded && rivals(views, errs, v.self.Host) {
-		v.yielded = true
-		if sleep(ctx, v.backOff()) == nil {
-			views, errs = v.l.gather(ctx, v.terms, true)
-		}
+	if v.at == atLook && v.l.courteous(views, errs, v.self) && v.yield(ctx) {
+		views, errs = v.l.gather(ctx, v.terms, true)
 	}
 	v.l.report(m, views, errs)
 }
 
-// rivals reports whether a disk shows a free leader and a ballot of another host for the next version.
-func rivals(views []paxos.View, errs []error, self uint64) bool {
+// courteous reports whether somebody else goes first: whose ballot is new to us; or, if we had the lease last and
+// somebody else had or sought it not long before, whoever comes now.
+func (l *Lease) courteous(views []paxos.View, errs []error, self paxos.Proposal) bool {
+	if number := rival(views, errs, self.Host); number > l.yielded {
+		l.yielded, l.contended = number, true
+		return true
+	}
+	if errs[0] != nil {
+		return false
+	}
+	if last := views[0].Record; last.Owner.Host != self.Host {
+		l.contended = last.Owner.Host != 0 || l.contended
+		return false
+	} else if !last.Free() || !l.contended {
+		return false
+	}
+	l.contended = false
+	return true
+}
+
+// yield waits until somebody has the lease, by the first disk, or a ballot's time is over. It reports false if ctx
+// ended.
+func (v *drive) yield(ctx context.Context) bool {
+	pause := max(v.l.pace, pauseLeast)
+	for limit := min(pause*ballotTransfers, pauseMost); limit > 0; limit -= pause {
+		if sleep(ctx, pause) != nil {
+			return false
+		}
+		began := time.Now()
+		if now, err := v.l.view(ctx, 0, v.terms, 0); err != nil || !now.Record.Free() {
+			break
+		}
+		limit -= time.Since(began)
+	}
+	return true
+}
+
+// rival returns the highest number of a ballot of another host for the next version of a lease that a disk shows to
+// be free, 0 if there is none.
+func rival(views []paxos.View, errs []error, self uint64) uint64 {
+	most := uint64(0)
 	for d, v := range views {
 		if errs[d] != nil || !v.Record.Free() {
 			continue
 		}
 		for i, b := range v.Blocks {
 			if b.Round == v.Record.Round+1 && !b.Released && uint64(i)+1 != self {
-				return true
+				most = max(most, b.Mbal)
 			}
 		}
 	}
-	return false
+	return most
 }
 
 func (v *drive) backOff() time.Duration {

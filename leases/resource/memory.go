@@ -10,10 +10,12 @@ import (
 // Memory is what is worth knowing when the same lease is taken again: its sizes, and how we left it. It may
 // be given to another Lease for the same place (Config.Memory); the zero Memory knows nothing.
 type Memory struct {
-	geometry ondisk.Geometry
-	numHosts uint64
-	rest     rest
-	steady   bool
+	geometry  ondisk.Geometry
+	numHosts  uint64
+	rest      rest
+	steady    bool
+	yielded   uint64
+	contended bool
 }
 
 // rest is how we left the lease on one disk: the leader that we wrote last, and our own block. While both are
@@ -31,7 +33,7 @@ func (l *Lease) Memory() Memory {
 	if l.loose != nil {
 		return Memory{}
 	}
-	return Memory{geometry: l.geometry, numHosts: l.numHosts, rest: l.rest, steady: l.steady}
+	return Memory{geometry: l.geometry, numHosts: l.numHosts, rest: l.rest, steady: l.steady, yielded: l.yielded, contended: l.contended}
 }
 
 // recall takes over what was remembered.
@@ -40,6 +42,7 @@ func (l *Lease) recall(m Memory) {
 		return
 	}
 	l.geometry, l.numHosts, l.rest, l.steady, l.sized = m.geometry, m.numHosts, m.rest, m.steady, true
+	l.yielded, l.contended = m.yielded, m.contended
 }
 
 // restWith remembers that the leader is as we wrote it last, if that was to free it, and block our own.

@@ -177,3 +177,88 @@ func TestOutbidOnce(t *testing.T) {
 		}
 	})
 }
+
+// again is the same host's lease when it is asked for the next time.
+func again(t *testing.T, disk *memdisk.Disk, last *Lease) *Lease {
+	t.Helper()
+	d := disk.Open(t.Name())
+	t.Cleanup(func() { d.Close() })
+	cfg := last.cfg
+	cfg.Disks, cfg.Memory = []Disk{{Device: d}}, last.Memory()
+	l, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// TestOthersGoFirst is about courtesy, which no rule of safety asks for: a ballot under way on a free lease is let go
+// first once, and who had a lease last lets others come before.
+func TestOthersGoFirst(t *testing.T) {
+	took := func(t *testing.T, l *Lease) time.Duration {
+		began := time.Now()
+		g := mustAcquire(t, l, host(1, 1), ex, oracle{})
+		waited := time.Since(began)
+		if err := l.Release(t.Context(), g, ""); err != nil {
+			t.Fatal(err)
+		}
+		return waited
+	}
+	const ballot = ballotTransfers * time.Millisecond
+	t.Run("a ballot that goes on", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			disk := formatted(t, small, 16)
+			putBlock(disk, 2, ondisk.HostBlock{DBlock: ondisk.DBlock{MBal: 2, LVer: 1}})
+			l := openLease(t, disk)
+			time.AfterFunc(3500*time.Microsecond, func() {
+				leader := leaderAt(t, disk)
+				leader.LVer, leader.OwnerID, leader.OwnerGeneration, leader.Timestamp = 1, 2, 1, 500
+				putLeader(disk, leader)
+			})
+			began := time.Now()
+			_, err := l.Acquire(t.Context(), host(1, 1), ex, oracle{})
+			wantKind(t, err, leases.Held)
+			if got := time.Since(began); got != 4*time.Millisecond || blockAt(t, disk, 1) != (ondisk.HostBlock{}) {
+				t.Errorf("after %v, block %+v", got, blockAt(t, disk, 1))
+			}
+		})
+	})
+	t.Run("a ballot that does not", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			disk := formatted(t, small, 16)
+			rival := func(number, round uint64) {
+				putBlock(disk, 2, ondisk.HostBlock{DBlock: ondisk.DBlock{MBal: number, LVer: round}})
+			}
+			rival(2, 1)
+			l := openLease(t, disk)
+			if got := took(t, l); got != ballot {
+				t.Errorf("waited %v, want %v", got, ballot)
+			}
+			rival(2, 2)
+			l = again(t, disk, l)
+			took(t, l) // perhaps for the sake of who comes after us
+			rival(2, 3)
+			l = again(t, disk, l)
+			if got := took(t, l); got != 0 {
+				t.Errorf("waited %v for a ballot that was let go first before", got)
+			}
+		})
+	})
+	t.Run("had it last", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			disk, l2, g2 := ownedByTwo(t)
+			l := openLease(t, disk)
+			_, err := l.Acquire(t.Context(), host(1, 1), ex, oracle{})
+			wantKind(t, err, leases.Held)
+			if err := l2.Release(t.Context(), g2, ""); err != nil {
+				t.Fatal(err)
+			}
+			for i, want := range []time.Duration{0, ballot, 0, 0} {
+				l = again(t, disk, l)
+				if got := took(t, l); got != want {
+					t.Errorf("acquire %d waited %v, want %v", i+1, got, want)
+				}
+			}
+		})
+	})
+}

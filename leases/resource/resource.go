@@ -50,10 +50,12 @@ type Lease struct {
 	foreign [paxos.MaxDisks]error         // why a disk is not of this lease, by the last look; nil if it is
 	blocks  [paxos.MaxDisks][]paxos.Block // reused by every look
 
-	pace   time.Duration // what a transfer took lately, for back-off
-	rest   rest          // how the lease was left, until the next claim
-	steady bool          // the last first look found it as we had left it
-	wrote  ondisk.Leader // the leader as last written
+	pace      time.Duration // what a transfer took lately, for back-off
+	rest      rest          // how the lease was left, until the next claim
+	steady    bool          // the last first look found it as we had left it
+	wrote     ondisk.Leader // the leader as last written
+	yielded   uint64        // the highest ballot that was let go first ...
+	contended bool          // ... since we had the lease last
 
 	own   paxos.Block // our host block as the last claim left it
 	loose *loose      // nil when nothing is left behind

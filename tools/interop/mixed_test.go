@@ -35,10 +35,9 @@ func mixedTime() time.Duration {
 // TestMixedCluster lets two hosts of ours and one of Debian's fight for one lease, and judges every grant by
 // a referee in this process. A control with three hosts of Debian's runs beside it.
 //
-// The rule of fairness: a host gets half of its fair share of the grants; or at least a quarter as many grants as
+// The rule of fairness: a host gets half of its fair share of the grants; or at least half as many grants as
 // a host of Debian's gets in the control, which runs at the same time for as long: the average one there, or the
-// one in the same place. (A quarter, because Debian's hosts get a few dozen grants on a busy machine, and the
-// number scatters.) Shares alone would not do, since hosts that are faster get more without taking
+// one in the same place. Shares alone would not do, since hosts that are faster get more without taking
 // anything from the others. And places differ: among three of Debian's hosts the one with the highest id wins
 // most rounds, its ballot numbers being the larger ones while the others sleep for up to a second.
 func TestMixedCluster(t *testing.T) {
@@ -65,7 +64,7 @@ func TestMixedCluster(t *testing.T) {
 				for j := range control.nodes {
 					average += control.granted(j) / len(control.nodes)
 				}
-				got, enough := mixed.granted(i), min(average, control.granted(i))/4
+				got, enough := mixed.granted(i), min(average, control.granted(i))/2
 				if mixed.share(i) < 0.5/3 && got < enough {
 					t.Errorf("%s got %d grants, %.1f %%; want %d after the control", mixed.nodes[i], got,
 						100*mixed.share(i), enough)
