@@ -69,8 +69,11 @@ func TestSoak(t *testing.T) {
 	for _, n := range nodes {
 		s.membership(t, n, removeSpace)
 	}
-	t.Logf("%d grants, %d refusals, %d conversions, %d deaths", s.grants.Load(), s.refusals.Load(),
-		s.conversions.Load(), s.deaths.Load())
+	t.Logf("%d grants, %d refusals (%d after many tries to share), %d conversions, %d deaths", s.grants.Load(),
+		s.refusals.Load(), s.tired.Load(), s.conversions.Load(), s.deaths.Load())
+	if s.tired.Load() > s.grants.Load()/1000 {
+		t.Error("too many asks to share were given up")
+	}
 	if s.grants.Load() == 0 || s.refusals.Load() == 0 || s.conversions.Load() == 0 || s.deaths.Load() == 0 {
 		t.Error("something of what is to be tested never happened")
 	}
@@ -141,7 +144,7 @@ type soak struct {
 	disk
 	states []leaseState
 
-	grants, refusals, conversions, deaths atomic.Int64
+	grants, refusals, tired, conversions, deaths atomic.Int64 // tired: refusals with -246
 
 	failed atomic.Bool // somebody got a wrong answer: what follows would only be noise
 }
@@ -308,6 +311,9 @@ func (p *player) round() error {
 func (p *player) refused(what string, r lease, rv int32) error {
 	p.refusals.Add(1)
 	switch rv {
+	case resultSharedRetries:
+		p.tired.Add(1)
+		return nil
 	case resultExists, resultBusy, resultAgain, resultHeld, resultLostRace, resultOther, resultOwnedRetry:
 		time.Sleep(time.Millisecond)
 		return nil
