@@ -32,6 +32,7 @@ type Dog struct {
 	last   time.Duration
 	fired  time.Duration // 0: not yet
 	events []string
+	after  func() // told of the reset
 }
 
 var _ watchdog.Source = (*Dog)(nil)
@@ -44,6 +45,13 @@ func (d *Dog) Break(f Faults) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.faults = f
+}
+
+// OnReset has f called at the moment of a reset, by a goroutine that holds nothing.
+func (d *Dog) OnReset(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.after = f
 }
 
 // Paths returns the one path.
@@ -77,14 +85,22 @@ func (d *Dog) petLocked() {
 }
 
 func (d *Dog) reset() {
+	if told := d.resets(); told != nil {
+		told()
+	}
+}
+
+// resets notes a reset and returns whom to tell.
+func (d *Dog) resets() func() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.timer == nil || time.Since(d.began) < d.last+d.fire {
-		return
+		return nil
 	}
 	d.timer = nil
 	d.fired = time.Since(d.began)
 	d.note("reset")
+	return d.after
 }
 
 func (d *Dog) note(what string) {
