@@ -65,10 +65,15 @@ func (d *Disk) Open(host string) device.Device {
 // Bytes returns a copy of what is on the disk now, all of it of one moment.
 func (d *Disk) Bytes(off int64, n int) []byte {
 	p := make([]byte, n)
+	d.Peek(off, p)
+	return p
+}
+
+// Peek copies what is on the disk now into p, all of it of one moment.
+func (d *Disk) Peek(off int64, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.copy(off, p, false)
-	return p
 }
 
 // Poke puts p on the disk in one moment, at any offset.
