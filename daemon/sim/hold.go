@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tenurelock/tenure/daemon/sanlockd"
 	"github.com/tenurelock/tenure/daemon/sanlockwire"
 	"github.com/tenurelock/tenure/leases"
 )
@@ -25,18 +26,20 @@ func (m Manner) String() string { return [...]string{"polite", "stubborn", "stuc
 
 // Hold is a process and the lease that it holds. It ends with the process, or with its host.
 type Hold struct {
-	host   *Host
-	manner Manner
-	pid    int
-	space  int
-	lease  int
-	line   *line // to the daemon
+	*process
+	host    *Host
+	sanlock *leaseDaemon // the daemon that it has asked
+	manner  Manner
+	pid     int
+	space   int
+	lease   int
+	line    *line // to the daemon
 
 	// Guarded by World.mu.
 	from, until time.Duration // until 0: it still holds
 
-	mu   sync.Mutex
-	seen map[syscall.Signal]bool
+	told sync.Mutex
+	seen map[syscall.Signal]bool // guarded by told
 }
 
 // PID implements sanlockd.Process.
@@ -47,13 +50,13 @@ func (h *Hold) Close() error { return nil }
 
 // Signal implements sanlockd.Process.
 func (h *Hold) Signal(sig syscall.Signal) error {
-	if h.host.isMute() {
-		return nil
+	if err := h.sanlock.wait(); err != nil {
+		return err
 	}
-	h.mu.Lock()
+	h.told.Lock()
 	first := !h.seen[sig]
 	h.seen[sig] = true
-	h.mu.Unlock()
+	h.told.Unlock()
 	if first {
 		h.host.world.note(h.host.name, "%v to %d", sig, h.pid)
 	}
@@ -63,7 +66,7 @@ func (h *Hold) Signal(sig syscall.Signal) error {
 	return nil
 }
 
-// End ends the process: the kernel closes its connection.
+// End ends the process.
 func (h *Hold) End(why string) {
 	w := h.host.world
 	w.mu.Lock()
@@ -74,7 +77,7 @@ func (h *Hold) End(why string) {
 	}
 	w.mu.Unlock()
 	if !ended {
-		h.line.Close()
+		h.kill()
 	}
 }
 
@@ -88,17 +91,32 @@ func (h *Hold) Until() time.Duration {
 // granted books a grant and looks whether it could be given.
 func (w *World) granted(h *Hold) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	h.from = w.Now()
-	for _, o := range w.holds {
-		if o.space == h.space && o.lease == h.lease && o.until == 0 {
-			w.breaches = append(w.breaches, fmt.Sprintf("%.1f s: %s was granted %s:%s, which process %d of %s holds",
-				h.from.Seconds(), h.host.name, spaceName(h.space), leaseName(h.lease), o.pid, o.host.name))
-		}
-	}
 	w.holds = append(w.holds, h)
 	w.noteLocked(h.host.name, fmt.Sprintf("grant of %s:%s to %d", spaceName(h.space), leaseName(h.lease), h.pid))
+	w.mu.Unlock()
+	w.judge()
 }
+
+// judge looks for leases that two processes hold, each pair once. One on a machine that is frozen does no harm
+// until it is thawed.
+func (w *World) judge() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, a := range w.holds {
+		for _, b := range w.holds[i+1:] {
+			if !a.acts() || !b.acts() || a.space != b.space || a.lease != b.lease || w.judged[[2]int{a.pid, b.pid}] {
+				continue
+			}
+			w.judged[[2]int{a.pid, b.pid}] = true
+			w.breaches = append(w.breaches, fmt.Sprintf("%.1f s: process %d of %s and process %d of %s hold %s:%s",
+				w.Now().Seconds(), a.pid, a.host.name, b.pid, b.host.name, spaceName(a.space), leaseName(a.lease)))
+		}
+	}
+}
+
+// acts reports whether the process may use its lease now. World.mu is held.
+func (h *Hold) acts() bool { return h.until == 0 && !h.host.frozen }
 
 // Acquire starts a process that asks for a lease once, without waiting for a silent owner. The number is
 // sanlock's; the Hold is nil unless it is 0.
@@ -107,11 +125,12 @@ func (h *Host) Acquire(space, lease int, manner Manner) (*Hold, int32, error) {
 	w.mu.Lock()
 	w.pids++
 	hold := &Hold{
-		host: h, manner: manner, pid: w.pids, space: space, lease: lease, seen: map[syscall.Signal]bool{},
+		process: newProcess(), host: h, sanlock: h.sanlock, manner: manner, pid: w.pids, space: space, lease: lease,
+		seen: map[syscall.Signal]bool{},
 	}
 	w.mu.Unlock()
 	var err error
-	if hold.line, err = h.dial(hold); err != nil {
+	if hold.line, err = h.dial(hold.process, hold); err != nil {
 		return nil, 0, err
 	}
 	if err := hold.line.send(sanlockwire.CmdRegister, 0, 0, nil); err != nil {
@@ -124,16 +143,20 @@ func (h *Host) Acquire(space, lease int, manner Manner) (*Hold, int32, error) {
 	body := sanlockwire.Options{}.Append(r.AppendWithDisks(nil))
 	result, err := hold.line.ask(sanlockwire.CmdAcquire, sanlockwire.AcquireOwnerNoWait, 1, body)
 	if err != nil || result != 0 {
-		hold.line.Close()
+		hold.kill()
 		return nil, result, err
 	}
 	w.granted(hold)
 	return hold, 0, nil
 }
 
-// Insist asks for a lease twice a second until it is granted, or for the given time.
-func (h *Host) Insist(space, lease int, manner Manner, limit time.Duration) (*Hold, error) {
-	const pause = 500 * time.Millisecond
+func (h *Host) dial(from *process, who sanlockd.Process) (*line, error) {
+	c, err := h.sanlock.ear.call(from, who)
+	return &line{c}, err
+}
+
+// Insist asks for a lease once in each pause until it is granted, or for the given time.
+func (h *Host) Insist(space, lease int, manner Manner, pause, limit time.Duration) (*Hold, error) {
 	for end := h.world.Now() + limit; h.world.Now() < end; time.Sleep(pause) {
 		hold, _, err := h.Acquire(space, lease, manner)
 		if hold != nil || err != nil {

@@ -1,73 +1,133 @@
 package sim
 
 import (
-	"context"
+	"errors"
 	"fmt"
-	"sync"
-	"syscall"
 	"time"
 
-	"github.com/rs/zerolog"
-
-	"github.com/tenurelock/tenure/daemon/config"
-	"github.com/tenurelock/tenure/daemon/sanlockd"
 	"github.com/tenurelock/tenure/daemon/sanlockwire"
 	"github.com/tenurelock/tenure/leases"
-	"github.com/tenurelock/tenure/leases/device"
 	"github.com/tenurelock/tenure/leases/monotime"
+	"github.com/tenurelock/tenure/leases/ondisk"
+	"github.com/tenurelock/tenure/watchdog/memdog"
 )
 
 // Host is one machine from its boot to its end.
 type Host struct {
-	world *World
-	name  string
-	id    uint64
-
+	world  *World
+	name   string
+	id     uint64
+	io     int  // io_timeout, seconds
+	bare   bool // there is no watchdog
+	booted time.Duration
+	clock  monotime.Clock
 	cable  *cable
-	ear    *ear
-	server *sanlockd.Server
-	stop   context.CancelFunc
-	ended  chan struct{}
+	dog    *memdog.Dog
+	admin  *process // runs commands
 
-	mu   sync.Mutex
-	mute bool // the lease daemon is stopped or dead: it signals nobody
-	over bool // the machine is off
+	// Changed by who drives the world only.
+	wdmd    *dogDaemon
+	sanlock *leaseDaemon
+
+	// Guarded by World.mu.
+	over     bool // the machine is off
+	frozen   bool
+	due      bool // the watchdog ran out while the machine was frozen
+	sleepy   bool // the watchdog is the kernel's own timer, which freezes with it
+	renewals [Spaces][]Renewal
+}
+
+// Renewal is a renewal that has reached the disk.
+type Renewal struct {
+	At    time.Duration // when it got there, since the world's beginning
+	Stamp time.Duration // what it says, as the time since the world's beginning; up to a second earlier
+}
+
+// sinceBoot is what a host's clock reads at its boot in the simulation. It is no full second, and hosts differ.
+func sinceBoot(id uint64) time.Duration {
+	return time.Duration(id)*1000*time.Second + time.Duration(id)*370*time.Millisecond
 }
 
 // Boot starts a machine with a host id of its own and its daemons.
 func (w *World) Boot(name string, id uint64, ioTimeout int) (*Host, error) {
-	h := &Host{world: w, name: name, id: id, cable: newCable(w.Disk), ear: newEar(), ended: make(chan struct{})}
-	clock := monotime.At(monotime.Instant(1000*time.Second), nil)
-	cfg := sanlockd.Config{
-		Config: config.Defaults(), Clock: &clock, Log: zerolog.New(diary{h}), Opener: h, Peer: peer,
-		Random: func() float64 { return 0.5 },
-	}
-	cfg.OurHostName, cfg.IOTimeout, cfg.UseWatchdog = name, ioTimeout, 0
-	var err error
-	if h.server, err = sanlockd.New(cfg); err != nil {
-		return nil, err
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	h.stop = stop
-	go func() {
-		defer close(h.ended)
-		if err := h.server.Serve(ctx, h.ear); err != nil {
-			w.note(name, "daemon: %v", err)
-		}
-	}()
+	return w.boot(&Host{name: name, id: id, io: ioTimeout})
+}
+
+// BootBare is Boot without a watchdog.
+func (w *World) BootBare(name string, id uint64, ioTimeout int) (*Host, error) {
+	return w.boot(&Host{name: name, id: id, io: ioTimeout, bare: true})
+}
+
+func (w *World) boot(h *Host) (*Host, error) {
+	h.world, h.booted, h.dog, h.admin = w, w.Now(), memdog.New(), newProcess()
+	h.clock = monotime.At(monotime.Instant(sinceBoot(h.id)), nil)
+	h.cable = newCable(w.Disk, h.wrote)
+	h.dog.OnReset(h.bark)
 	w.mu.Lock()
 	w.hosts = append(w.hosts, h)
 	w.mu.Unlock()
-	return h, nil
+	return h, h.StartDaemons()
 }
 
-// Open implements sanlockd.Opener.
-func (h *Host) Open(path string) (device.Device, error) {
-	if path != DiskPath {
-		return nil, &device.OpError{Op: "open", Device: path, Err: syscall.ENOENT}
+// StartDaemons starts both daemons, which must not run.
+func (h *Host) StartDaemons() error {
+	var err error
+	if !h.bare {
+		if h.wdmd, err = h.startDogDaemon(); err != nil {
+			return err
+		}
 	}
-	return h.cable.open(), nil
+	h.sanlock, err = h.startLeaseDaemon()
+	return err
 }
+
+// EndDaemons ends both daemons in an orderly way, the lease daemon first. It must have no lockspace.
+func (h *Host) EndDaemons() error {
+	if !h.sanlock.server.Shutdown(false) {
+		return errors.New("the lease daemon does not want to end")
+	}
+	<-h.sanlock.ended
+	if h.wdmd == nil {
+		return nil
+	}
+	h.wdmd.server.Stop()
+	const patience = 2 * time.Second
+	select {
+	case <-h.wdmd.ended:
+		return nil
+	case <-time.After(patience):
+		return errors.New("the watchdog daemon does not want to end")
+	}
+}
+
+// wrote notes the renewals among what has reached the disk.
+func (h *Host) wrote(off int64, p []byte) {
+	for space := range Spaces {
+		at := areaOf(space, 0) + int64(h.id-1)*int64(sizes.Sector) - off
+		if at < 0 || at >= int64(len(p)) {
+			continue
+		}
+		l, err := ondisk.DecodeLeader(p[at:])
+		if err != nil || l.Timestamp == 0 {
+			continue
+		}
+		w := h.world
+		w.mu.Lock()
+		stamp := time.Duration(l.Timestamp)*time.Second - sinceBoot(h.id) + h.booted
+		h.renewals[space] = append(h.renewals[space], Renewal{At: w.Now(), Stamp: stamp})
+		w.mu.Unlock()
+	}
+}
+
+// Renewals returns the renewals of a lockspace that have reached the disk, the join included.
+func (h *Host) Renewals(space int) []Renewal {
+	h.world.mu.Lock()
+	defer h.world.mu.Unlock()
+	return append([]Renewal(nil), h.renewals[space]...)
+}
+
+// Watchdog returns the machine's watchdog.
+func (h *Host) Watchdog() *memdog.Dog { return h.dog }
 
 // Join adds a lockspace.
 func (h *Host) Join(space int) error { return h.membership(space, sanlockwire.CmdAddLockspace) }
@@ -76,7 +136,7 @@ func (h *Host) Join(space int) error { return h.membership(space, sanlockwire.Cm
 func (h *Host) Leave(space int) error { return h.membership(space, sanlockwire.CmdRemLockspace) }
 
 func (h *Host) membership(space int, cmd uint32) error {
-	c, err := h.dial(nil)
+	c, err := h.dial(h.admin, nil)
 	if err != nil {
 		return err
 	}
@@ -92,36 +152,27 @@ func (h *Host) membership(space int, cmd uint32) error {
 	return err
 }
 
-// FailDisk makes every transfer of the host end with an error.
-func (h *Host) FailDisk() { h.disk(failing, "disk fails") }
-
-// HangDisk makes every transfer of the host wait.
-func (h *Host) HangDisk() { h.disk(hanging, "disk hangs") }
-
-// HealDisk ends both. What waited is done then.
-func (h *Host) HealDisk() { h.disk(working, "disk works") }
-
-func (h *Host) disk(to condition, what string) {
-	h.world.note(h.name, "%s", what)
-	h.cable.set(to)
+// bark is the watchdog's reset.
+func (h *Host) bark() {
+	w := h.world
+	w.mu.Lock()
+	late := h.frozen && h.sleepy
+	h.due = h.due || late
+	w.mu.Unlock()
+	if !late {
+		h.off("reset")
+	}
 }
-
-// CutPower ends the machine at once.
-func (h *Host) CutPower() { h.off("power cut") }
 
 // off ends everything on the machine: nothing of it reaches the disk from here on.
 func (h *Host) off(why string) {
-	h.cable.set(cut)
-	h.mu.Lock()
-	over := h.over
-	h.over, h.mute = true, true
-	h.mu.Unlock()
-	if over {
-		return
-	}
 	w := h.world
 	w.mu.Lock()
-	w.noteLocked(h.name, why)
+	over := h.over
+	h.over = true
+	if !over {
+		w.noteLocked(h.name, why)
+	}
 	var mine []*Hold
 	for _, o := range w.holds {
 		if o.host == h && o.until == 0 {
@@ -130,33 +181,38 @@ func (h *Host) off(why string) {
 		}
 	}
 	w.mu.Unlock()
+	if over {
+		return
+	}
+	for space := range Spaces {
+		h.cable.set(space, cut)
+	}
+	if h.wdmd != nil {
+		h.wdmd.die(h.dog)
+	}
+	h.sanlock.die()
+	h.admin.kill()
 	for _, o := range mine {
-		o.line.Close()
+		o.process.kill()
 	}
 }
 
-func (h *Host) isMute() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.mute
-}
-
+// close ends the machine and waits until nothing of it runs.
 func (h *Host) close() {
 	h.off("end")
-	h.stop()
-	<-h.ended
+	<-h.sanlock.ended
+	if h.wdmd != nil {
+		<-h.wdmd.ended
+	}
 }
 
-// diary notes what the daemon logs as errors.
-type diary struct{ h *Host }
+// IO returns the host's io_timeout in seconds.
+func (h *Host) IO() int { return h.io }
 
-// Write implements io.Writer.
-func (d diary) Write(p []byte) (int, error) { return len(p), nil }
-
-// WriteLevel implements zerolog.LevelWriter.
-func (d diary) WriteLevel(level zerolog.Level, p []byte) (int, error) {
-	if level >= zerolog.ErrorLevel && !d.h.isMute() {
-		d.h.world.note(d.h.name, "log %s", p[:max(0, len(p)-1)])
+// AwaitRenewal returns when the next renewal has reached the disk.
+func (h *Host) AwaitRenewal(space int) {
+	const step = 50 * time.Millisecond
+	for n := len(h.Renewals(space)); len(h.Renewals(space)) == n; {
+		time.Sleep(step)
 	}
-	return len(p), nil
 }

@@ -17,7 +17,7 @@ const DiskPath = "/dev/shared"
 // What is on the disk: lockspaces S0 …, each with leases R1 ….
 const (
 	Spaces = 2
-	Leases = 4
+	Leases = 2
 )
 
 var sizes = ondisk.Geometry{Sector: 512, Align: ondisk.MiB}
@@ -38,6 +38,7 @@ type World struct {
 	events   []Event
 	holds    []*Hold
 	breaches []string
+	judged   map[[2]int]bool // pairs of pids that are among the breaches
 	pids     int
 	hosts    []*Host
 }
@@ -46,7 +47,7 @@ type World struct {
 func New(ioTimeout int) *World {
 	w := &World{
 		Disk:  memdisk.New(memdisk.Config{SectorSize: sizes.Sector, Size: Spaces * (Leases + 1) * ondisk.MiB}),
-		began: time.Now(), pids: 100,
+		began: time.Now(), pids: 100, judged: map[[2]int]bool{},
 	}
 	for s := range Spaces {
 		space := leases.NameOf(spaceName(s))

@@ -10,19 +10,33 @@ import (
 	"github.com/tenurelock/tenure/daemon/sanlockwire"
 )
 
-// ear is a listener in memory.
+// Bounds of a socket.
+const (
+	backlog  = 128  // connections that were not accepted yet
+	buffered = 1024 // messages that were not read yet, in each direction
+)
+
+// ear is a process's listening socket.
 type ear struct {
+	owner  *process
 	calls  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
 }
 
-func newEar() *ear { return &ear{calls: make(chan net.Conn), closed: make(chan struct{})} }
+func listen(owner *process) *ear {
+	e := &ear{owner: owner, calls: make(chan net.Conn, backlog), closed: make(chan struct{})}
+	owner.owns(e)
+	return e
+}
 
 // Accept implements net.Listener.
 func (e *ear) Accept() (net.Conn, error) {
 	select {
 	case c := <-e.calls:
+		if err := e.owner.wait(); err != nil {
+			return nil, net.ErrClosed
+		}
 		return c, nil
 	case <-e.closed:
 		return nil, net.ErrClosed
@@ -38,14 +52,46 @@ func (e *ear) Close() error {
 // Addr implements net.Listener.
 func (e *ear) Addr() net.Addr { return &net.UnixAddr{Name: "sim", Net: "unix"} }
 
-// call connects to whoever accepts; who is what the other end learns of the caller.
-func (e *ear) call(who sanlockd.Process) (net.Conn, error) {
-	near, far := net.Pipe()
+// call connects a process to the owner; who is what the owner learns of it. As with a unix socket, what was sent
+// before an end closed is read before that is learned, and a process that is stopped neither sends nor reads,
+// which its peer does not notice.
+func (e *ear) call(from *process, who sanlockd.Process) (net.Conn, error) {
+	near, there := net.Pipe()
+	here, far := net.Pipe()
 	select {
-	case e.calls <- &caller{far, who}:
-		return near, nil
 	case <-e.closed:
 		return nil, net.ErrClosed
+	default:
+	}
+	from.owns(near)
+	e.owner.owns(far)
+	e.calls <- &caller{far, who}
+	go carry(here, there, from, e.owner)
+	go carry(there, here, e.owner, from)
+	return near, nil
+}
+
+// carry brings what one process sends to another, and then the end.
+func carry(dst, src net.Conn, from, to *process) {
+	queue := make(chan []byte, buffered)
+	go func() {
+		defer dst.Close()
+		for p := range queue {
+			if to.wait() == nil {
+				_, _ = dst.Write(p) // nobody reads any more if that fails
+			}
+		}
+	}()
+	defer close(queue)
+	for {
+		p := make([]byte, 1<<12)
+		n, err := src.Read(p)
+		if from.wait() == nil && n > 0 {
+			queue <- p[:n]
+		}
+		if err != nil {
+			return
+		}
 	}
 }
 
@@ -67,11 +113,6 @@ func peer(c net.Conn) (sanlockd.Process, error) {
 
 // line is a connection to a lease daemon.
 type line struct{ net.Conn }
-
-func (h *Host) dial(who sanlockd.Process) (*line, error) {
-	c, err := h.ear.call(who)
-	return &line{c}, err
-}
 
 func (l *line) send(cmd, flags, data uint32, body []byte) error {
 	h := sanlockwire.NewHeader(cmd, flags, len(body), data, sanlockwire.Self)
