@@ -87,9 +87,9 @@ func (w wire) WriteSectors(off int64, p []byte) error {
 // Close implements device.Driver.
 func (wire) Close() error { return nil }
 
-// pass lets a transfer through as the condition has it, and returns how late the answer to a write is. What was
-// let through is done before the condition can change. A transfer that the kernel has is done whatever happens to
-// the process.
+// pass lets a transfer through as the condition has it, and returns how late the answer to a write is. What
+// was let through is done before the condition can change. A transfer that the kernel has is done whatever
+// happens to the process.
 func (w wire) pass(off int64, transfer func()) (time.Duration, error) {
 	if err := w.p.wait(); err != nil {
 		return 0, err

@@ -69,8 +69,8 @@ func (h *Host) KillBoth() {
 // Freeze stops all processes of the machine. The watchdog counts on, as a chip on the board does.
 func (h *Host) Freeze() { h.freeze(false) }
 
-// FreezeKernel is Freeze, and the watchdog is a timer of the kernel: it is served when the machine is thawed,
-// before any process.
+// FreezeKernel is Freeze, and the watchdog is a timer of the kernel: it is served when the machine is
+// thawed, before any process.
 func (h *Host) FreezeKernel() { h.freeze(true) }
 
 func (h *Host) freeze(sleepy bool) {
@@ -79,12 +79,14 @@ func (h *Host) freeze(sleepy bool) {
 	h.frozen, h.sleepy = true, sleepy
 	w.noteLocked(h.name, "frozen")
 	w.mu.Unlock()
-	h.wdmd.process.stop()
+	if h.wdmd != nil {
+		h.wdmd.process.stop()
+	}
 	h.sanlock.process.stop()
 }
 
-// Thaw ends a freeze. A machine whose watchdog ran out meanwhile is reset; the processes of any other run on, and
-// the judge looks at what they hold.
+// Thaw ends a freeze. A machine whose watchdog ran out meanwhile is reset; the processes of any other run
+// on, and the judge looks at what they hold.
 func (h *Host) Thaw() {
 	w := h.world
 	w.mu.Lock()
@@ -97,6 +99,8 @@ func (h *Host) Thaw() {
 		return
 	}
 	w.judge()
-	h.wdmd.proceed()
+	if h.wdmd != nil {
+		h.wdmd.proceed()
+	}
 	h.sanlock.proceed()
 }

@@ -98,19 +98,21 @@ func (w *World) granted(h *Hold) {
 	w.judge()
 }
 
-// judge looks for leases that two processes hold, each pair once. One on a machine that is frozen does no harm
-// until it is thawed.
+// judge looks for leases that two processes hold, each pair once. One on a machine that is frozen does no
+// harm until it is thawed.
 func (w *World) judge() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, a := range w.holds {
 		for _, b := range w.holds[i+1:] {
-			if !a.acts() || !b.acts() || a.space != b.space || a.lease != b.lease || w.judged[[2]int{a.pid, b.pid}] {
+			pair := [2]int{a.pid, b.pid}
+			if w.judged[pair] || !a.acts() || !b.acts() || a.space != b.space || a.lease != b.lease {
 				continue
 			}
-			w.judged[[2]int{a.pid, b.pid}] = true
-			w.breaches = append(w.breaches, fmt.Sprintf("%.1f s: process %d of %s and process %d of %s hold %s:%s",
-				w.Now().Seconds(), a.pid, a.host.name, b.pid, b.host.name, spaceName(a.space), leaseName(a.lease)))
+			w.judged[pair] = true
+			w.breaches = append(w.breaches, fmt.Sprintf(
+				"%.1f s: process %d of %s and process %d of %s hold %s:%s", w.Now().Seconds(), a.pid, a.host.name,
+				b.pid, b.host.name, spaceName(a.space), leaseName(a.lease)))
 		}
 	}
 }

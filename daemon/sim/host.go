@@ -43,7 +43,8 @@ type Renewal struct {
 	Stamp time.Duration // what it says, as the time since the world's beginning; up to a second earlier
 }
 
-// sinceBoot is what a host's clock reads at its boot in the simulation. It is no full second, and hosts differ.
+// sinceBoot is what a host's clock reads at its boot in the simulation. It is no full second, and hosts
+// differ.
 func sinceBoot(id uint64) time.Duration {
 	return time.Duration(id)*1000*time.Second + time.Duration(id)*370*time.Millisecond
 }

@@ -18,12 +18,8 @@ type loss struct {
 	manner sim.Manner
 	do     func(*sim.Host)
 
-	end  end
-	term bool // the holder is told to end when the lease expires
-	kill bool // it is killed when the grace is over
-	told bool // it is told to end, because the lease daemon hears of the loss at its next renewal
-
-	vm timeline
+	end     end
+	signals signals
 }
 
 // end is what becomes of the machine.
@@ -37,10 +33,29 @@ const (
 	starves            // its watchdog runs out because it is not petted from the loss on
 )
 
-// timeline is what tools/vmtest/TIMELINES.md has of a loss, in seconds since it; 0: nothing. A reset by Debian's wdmd
-// after a lease expired is left out: it lies up to ten seconds earlier, for ours looks each second at such short
-// leases. Grants are between earliest and latest, for they depend on when the other host looks.
+// signals are what the holder is sent.
+type signals uint8
+
+const (
+	nothing   signals = iota
+	terms             // SIGTERM when the lease expires
+	termKills         // that, and SIGKILL when the grace is over
+	early             // SIGTERM at the next renewal, when the lease daemon hears of the loss
+)
+
+// timeline is what tools/vmtest/TIMELINES.md has of a loss, in seconds since it; 0: nothing. A reset by
+// Debian's wdmd after a lease expired is left out: it lies up to ten seconds earlier, for ours looks each
+// second at such short leases. Grants are between earliest and latest, for they depend on when the other
+// host looks.
 type timeline struct{ term, kill, reset float64 }
+
+var vm = map[string]timeline{
+	"disk fails, polite":             {term: 15.2},
+	"disk fails, stubborn":           {term: 15.5, kill: 55.6},
+	"disk hangs, stuck":              {term: 15.7, kill: 55.3},
+	"disk unplugged, polite":         {term: 15.7},
+	"watchdog daemon killed, polite": {reset: 60},
+}
 
 // In seconds since the loss, 0.3 s after the last renewal, with io_timeout 2.
 const (
@@ -49,36 +64,51 @@ const (
 )
 
 var losses = []loss{
-	{"power cut", 2, sim.Polite, (*sim.Host).CutPower, gone, false, false, false, timeline{}},
-	{"power cut", 10, sim.Polite, (*sim.Host).CutPower, gone, false, false, false, timeline{}},
-	{"disk fails", 2, sim.Polite, (*sim.Host).FailDisk, lives, true, false, false, timeline{term: 15.2}},
-	{"disk fails", 2, sim.Stubborn, (*sim.Host).FailDisk, lives, true, true, false, timeline{term: 15.5, kill: 55.6}},
-	{"disk fails", 2, sim.Stuck, (*sim.Host).FailDisk, expires, true, true, false, timeline{}},
-	{"disk fails", 10, sim.Polite, (*sim.Host).FailDisk, lives, true, false, false, timeline{}},
-	{"disk fails", 10, sim.Stubborn, (*sim.Host).FailDisk, lives, true, true, false, timeline{}},
-	{"disk fails", 10, sim.Stuck, (*sim.Host).FailDisk, expires, true, true, false, timeline{}},
-	{"disk hangs", 2, sim.Polite, (*sim.Host).HangDisk, lives, true, false, false, timeline{}},
-	{"disk hangs", 2, sim.Stubborn, (*sim.Host).HangDisk, lives, true, true, false, timeline{}},
-	{"disk hangs", 2, sim.Stuck, (*sim.Host).HangDisk, expires, true, true, false, timeline{term: 15.7, kill: 55.3}},
-	{"disk hangs", 10, sim.Polite, (*sim.Host).HangDisk, lives, true, false, false, timeline{}},
-	{"disk hangs", 10, sim.Stubborn, (*sim.Host).HangDisk, lives, true, true, false, timeline{}},
-	{"disk hangs", 10, sim.Stuck, (*sim.Host).HangDisk, expires, true, true, false, timeline{}},
-	{"disk unplugged", 2, sim.Polite, (*sim.Host).UnplugDisk, lives, true, false, false, timeline{term: 15.7}},
-	{"disk unplugged", 2, sim.Stubborn, (*sim.Host).UnplugDisk, lives, true, true, false, timeline{}},
-	{"disk unplugged", 2, sim.Stuck, (*sim.Host).UnplugDisk, expires, true, true, false, timeline{}},
-	{"disk unplugged", 10, sim.Stuck, (*sim.Host).UnplugDisk, expires, true, true, false, timeline{}},
-	{"frozen", 2, sim.Polite, (*sim.Host).Freeze, starves, false, false, false, timeline{}},
-	{"lease daemon killed", 2, sim.Polite, (*sim.Host).KillLeaseDaemon, expires, false, false, false, timeline{}},
-	{"lease daemon killed", 10, sim.Polite, (*sim.Host).KillLeaseDaemon, expires, false, false, false, timeline{}},
-	{"lease daemon stopped", 2, sim.Polite, (*sim.Host).StopLeaseDaemon, expires, false, false, false, timeline{}},
-	{"lease daemon stopped", 10, sim.Polite, (*sim.Host).StopLeaseDaemon, expires, false, false, false, timeline{}},
-	{"watchdog daemon killed", 2, sim.Polite, (*sim.Host).KillWatchdogDaemon, dropped, false, false, true, timeline{reset: 60}},
-	{"watchdog daemon killed", 2, sim.Stuck, (*sim.Host).KillWatchdogDaemon, dropped, false, false, true, timeline{reset: 60}},
-	{"watchdog daemon killed", 10, sim.Stuck, (*sim.Host).KillWatchdogDaemon, dropped, false, false, true, timeline{}},
-	{"watchdog daemon stopped", 2, sim.Polite, (*sim.Host).StopWatchdogDaemon, starves, false, false, false, timeline{}},
-	{"watchdog daemon stopped", 10, sim.Polite, (*sim.Host).StopWatchdogDaemon, starves, false, false, false, timeline{}},
-	{"both daemons killed", 2, sim.Polite, (*sim.Host).KillBoth, dropped, false, false, false, timeline{}},
-	{"both daemons killed", 10, sim.Polite, (*sim.Host).KillBoth, dropped, false, false, false, timeline{}},
+	{"power cut", 2, sim.Polite, (*sim.Host).CutPower, gone, nothing},
+	{"power cut", 10, sim.Polite, (*sim.Host).CutPower, gone, nothing},
+	{"disk fails", 2, sim.Polite, (*sim.Host).FailDisk, lives, terms},
+	{"disk fails", 2, sim.Stubborn, (*sim.Host).FailDisk, lives, termKills},
+	{"disk fails", 2, sim.Stuck, (*sim.Host).FailDisk, expires, termKills},
+	{"disk fails", 10, sim.Polite, (*sim.Host).FailDisk, lives, terms},
+	{"disk fails", 10, sim.Stubborn, (*sim.Host).FailDisk, lives, termKills},
+	{"disk fails", 10, sim.Stuck, (*sim.Host).FailDisk, expires, termKills},
+	{"disk hangs", 2, sim.Polite, (*sim.Host).HangDisk, lives, terms},
+	{"disk hangs", 2, sim.Stubborn, (*sim.Host).HangDisk, lives, termKills},
+	{"disk hangs", 2, sim.Stuck, (*sim.Host).HangDisk, expires, termKills},
+	{"disk hangs", 10, sim.Polite, (*sim.Host).HangDisk, lives, terms},
+	{"disk hangs", 10, sim.Stubborn, (*sim.Host).HangDisk, lives, termKills},
+	{"disk hangs", 10, sim.Stuck, (*sim.Host).HangDisk, expires, termKills},
+	{"disk hangs for 20 s", 2, sim.Stuck, tooLong, expires, termKills},
+	{"disk hangs, watchdog daemon killed", 2, sim.Stuck, hangAndKill, expires, termKills},
+	{"disk unplugged", 2, sim.Polite, (*sim.Host).UnplugDisk, lives, terms},
+	{"disk unplugged", 2, sim.Stubborn, (*sim.Host).UnplugDisk, lives, termKills},
+	{"disk unplugged", 2, sim.Stuck, (*sim.Host).UnplugDisk, expires, termKills},
+	{"disk unplugged", 10, sim.Stuck, (*sim.Host).UnplugDisk, expires, termKills},
+	{"frozen", 2, sim.Polite, (*sim.Host).Freeze, starves, nothing},
+	{"lease daemon killed", 2, sim.Polite, (*sim.Host).KillLeaseDaemon, expires, nothing},
+	{"lease daemon killed", 10, sim.Polite, (*sim.Host).KillLeaseDaemon, expires, nothing},
+	{"lease daemon stopped", 2, sim.Polite, (*sim.Host).StopLeaseDaemon, expires, nothing},
+	{"lease daemon stopped", 10, sim.Polite, (*sim.Host).StopLeaseDaemon, expires, nothing},
+	{"watchdog daemon killed", 2, sim.Polite, (*sim.Host).KillWatchdogDaemon, dropped, early},
+	{"watchdog daemon killed", 2, sim.Stuck, (*sim.Host).KillWatchdogDaemon, dropped, early},
+	{"watchdog daemon killed", 10, sim.Stuck, (*sim.Host).KillWatchdogDaemon, dropped, early},
+	{"watchdog daemon stopped", 2, sim.Polite, (*sim.Host).StopWatchdogDaemon, starves, nothing},
+	{"watchdog daemon stopped", 10, sim.Polite, (*sim.Host).StopWatchdogDaemon, starves, nothing},
+	{"both daemons killed", 2, sim.Polite, (*sim.Host).KillBoth, dropped, nothing},
+	{"both daemons killed", 10, sim.Polite, (*sim.Host).KillBoth, dropped, nothing},
+}
+
+// tooLong hangs the disk until after the lease has expired. What is renewed then brings nothing back.
+func tooLong(h *sim.Host) {
+	h.HangDisk()
+	time.AfterFunc(20*time.Second, h.HealDisk)
+}
+
+// hangAndKill hangs the disk, and kills the watchdog daemon when the lease has expired: the kernel pets a
+// watchdog that is open then, which would be too late.
+func hangAndKill(h *sim.Host) {
+	h.HangDisk()
+	time.AfterFunc(20*time.Second, h.KillWatchdogDaemon)
 }
 
 // phases are times from a renewal to the loss: right after it, and right before the next.
@@ -86,8 +116,9 @@ func (l loss) phases() []time.Duration {
 	return []time.Duration{300 * time.Millisecond, time.Duration(2*l.io) * time.Second}
 }
 
-// TestLosses: however host a is lost, its holder has ended before host b is granted the lease; and everything comes
-// when the spec has it (sanlock-daemon 2.9 and 3.8, ondisk 3.8) and when it came in virtual machines.
+// TestLosses: however host a is lost, its holder has ended before host b is granted the lease; and
+// everything comes when the spec has it (sanlock-daemon 2.9 and 3.8, ondisk 3.8) and when it came in
+// virtual machines.
 func TestLosses(t *testing.T) {
 	for _, l := range losses {
 		for i, phase := range l.phases() {
@@ -116,11 +147,8 @@ func (l loss) play(t *testing.T, phase time.Duration) {
 	defer w.Close()
 	s := &story{T: t, loss: l, w: w, times: timeouts.Set{IO: uint32(l.io), Fire: timeouts.DefaultFire}}
 	s.a, s.b = pair(t, w, l.io, 1)
-	hold, number, err := s.a.Acquire(0, 1, l.manner)
-	if err != nil || number != 0 {
-		t.Fatalf("acquire: %d, %v", number, err)
-	}
-	if _, number, err = s.b.Acquire(0, 1, sim.Polite); err != nil || number == 0 {
+	hold := acquire(t, s.a, 0, l.manner)
+	if _, number, err := s.b.Acquire(0, 1, sim.Polite); err != nil || number == 0 {
 		t.Fatalf("the other host is answered %d, %v", number, err)
 	}
 	s.a.AwaitRenewal(0)
@@ -136,25 +164,24 @@ func (l loss) play(t *testing.T, phase time.Duration) {
 	s.renewed, s.stamp = last[len(last)-1].At, last[len(last)-1].Stamp
 	t.Logf("fault %.1f s after the renewal, margin %.1f s\n%s", s.since(s.renewed, s.fault),
 		s.since(hold.Until(), s.granted), w.Timeline(s.fault))
-	for _, breach := range w.Breaches() {
-		t.Error(breach)
-	}
+	noBreach(t, w)
 	if until := hold.Until(); until == 0 || until >= s.granted {
 		t.Errorf("the holder ended at %v, the grant came at %v", until, s.granted)
 	}
 	s.grant()
-	s.signals()
+	s.told()
 	s.reset()
 	if phase == l.phases()[0] && l.io == 2 {
 		s.likeVM()
 	}
 }
 
-// contend has b ask for the lease until it is granted: seldom at first, which finds a grant that comes much too
-// early, and then often.
+// contend has b ask for the lease until it is granted: seldom at first, which finds a grant that comes much
+// too early, and then often.
 func (s *story) contend() error {
 	const often, seldom = 500 * time.Millisecond, 4 * time.Second
-	if hold, _ := s.b.Insist(0, 1, sim.Polite, seldom, s.times.HostDead()-s.times.Renewal()-often); hold != nil {
+	soon := s.times.HostDead() - s.times.Renewal() - often
+	if hold, _ := s.b.Insist(0, 1, sim.Polite, seldom, soon); hold != nil {
 		return nil
 	}
 	_, err := s.b.Insist(0, 1, sim.Polite, often, 3*s.times.HostDead())
@@ -172,29 +199,30 @@ func (s *story) within(what string, at, from, to time.Duration) {
 	}
 }
 
-// A grant comes after host_dead, counted from when b can have seen the last renewal at the earliest, and a renewal of
-// b, its look, and the pause between two requests later at most.
+// grant checks that the grant came after host_dead, counted from when b can have seen the last renewal at
+// the earliest, and a renewal of b, its look, and the pause between two requests later at most.
 func (s *story) grant() {
 	const look = 2 * time.Second
 	from := s.renewed + s.times.HostDead()
 	s.within("grant", s.granted, from, from+s.times.Renewal()+look)
 }
 
-// Signals come by the clock that started before the last renewal's write, within a second.
-func (s *story) signals() {
+// told checks the signals: they come by the clock that started before the last renewal's write, within a
+// second.
+func (s *story) told() {
 	const slack = 1200 * time.Millisecond
 	fail := s.stamp + s.times.RenewalFail()
 	at, came := s.w.Find("a", "terminated", s.fault)
 	switch {
-	case came != (s.term || s.told):
+	case came != (s.signals != nothing):
 		s.Errorf("SIGTERM came: %v", came)
-	case s.term:
+	case s.signals == terms, s.signals == termKills:
 		s.within("SIGTERM", at, fail, fail+slack)
-	case s.told:
+	case s.signals == early:
 		s.within("SIGTERM", at, s.fault, s.fault+s.times.Renewal()+2*time.Second)
 	}
 	at, came = s.w.Find("a", "killed", s.fault)
-	if came != s.kill && !s.told { // the reset may come before it then
+	if s.signals != early && came != (s.signals == termKills) { // early: the reset may come before it
 		s.Errorf("SIGKILL came: %v", came)
 	}
 	if came {
@@ -203,7 +231,8 @@ func (s *story) signals() {
 	}
 }
 
-// reset checks when the machine was reset, if at all, and that its watchdog was not what saved it otherwise.
+// reset checks when the machine was reset, if at all, and that its watchdog was not what saved it
+// otherwise.
 func (s *story) reset() {
 	const late = 10*time.Second + 500*time.Millisecond // of a decision, and what it allows for itself
 	at, came := s.w.Find("a", "reset", s.fault)
@@ -226,11 +255,12 @@ func (s *story) reset() {
 // likeVM compares with the virtual machines.
 func (s *story) likeVM() {
 	const agree = 2 * time.Second
+	vm := vm[fmt.Sprintf("%s, %v", s.name, s.manner)]
 	seconds := func(f float64) time.Duration { return time.Duration(f * float64(time.Second)) }
 	for _, c := range []struct {
 		what string
 		want float64
-	}{{"terminated", s.vm.term}, {"killed", s.vm.kill}, {"reset", s.vm.reset}} {
+	}{{"terminated", vm.term}, {"killed", vm.kill}, {"reset", vm.reset}} {
 		at, _ := s.w.Find("a", c.what, s.fault)
 		if got := at - s.fault; c.want != 0 && (got-seconds(c.want)).Abs() > agree {
 			s.Errorf("%s came %v after the loss, in virtual machines after %v s", c.what, got, c.want)
@@ -238,6 +268,6 @@ func (s *story) likeVM() {
 	}
 	after := s.granted - s.fault
 	if s.end != starves && (after < seconds(vmGrantEarliest)-agree || after > seconds(vmGrantLatest)+agree) {
-		s.Errorf("grant %v after the loss, in virtual machines after %v to %v s", after, vmGrantEarliest, vmGrantLatest)
+		s.Errorf("grant %v after the loss, in virtual machines %v to %v s", after, vmGrantEarliest, vmGrantLatest)
 	}
 }

@@ -6,7 +6,8 @@ import (
 	"sync"
 )
 
-// process is a process as the kernel has it. What it does to the world outside of its memory goes through wait.
+// process is a process as the kernel has it. What it does to the world outside of its memory goes through
+// wait.
 type process struct {
 	mu      sync.Mutex
 	is      condition

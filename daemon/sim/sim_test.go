@@ -36,8 +36,25 @@ func join(t *testing.T, spaces int, h *sim.Host) *sim.Host {
 	return h
 }
 
-// TestJudge: a process that cannot be killed, on a host without a watchdog, still holds its lease when another
-// host gets it. The judge must see that.
+func noBreach(t *testing.T, w *sim.World) {
+	t.Helper()
+	for _, breach := range w.Breaches() {
+		t.Error(breach)
+	}
+}
+
+// acquire is granted a lease at once.
+func acquire(t *testing.T, h *sim.Host, space int, manner sim.Manner) *sim.Hold {
+	t.Helper()
+	hold, number, err := h.Acquire(space, 1, manner)
+	if err != nil || hold == nil {
+		t.Fatalf("acquire S%d:R1: %d, %v", space, number, err)
+	}
+	return hold
+}
+
+// TestJudge: a process that cannot be killed, on a host without a watchdog, still holds its lease when
+// another host gets it. The judge must see that.
 func TestJudge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := sim.New(2)
@@ -57,17 +74,35 @@ func TestJudge(t *testing.T) {
 	})
 }
 
-// TestStorageReturns: after a short outage nothing has happened; after a long one the holder is gone, and the
-// host joins again and is refused what is another's now.
+// TestJudgeOfTheThawed: what a frozen machine holds hurts nobody until it is thawed, and without a watchdog
+// then. The judge must see that.
+func TestJudgeOfTheThawed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := sim.New(2)
+		defer w.Close()
+		a := join(t, 1, must(w.BootBare("a", 1, 2))(t))
+		b := join(t, 1, must(w.BootBare("b", 2, 2))(t))
+		acquire(t, a, 0, sim.Stuck)
+		a.Freeze()
+		if _, err := b.Insist(0, 1, sim.Polite, time.Second, 3*time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		noBreach(t, w)
+		a.Thaw()
+		if len(w.Breaches()) != 1 {
+			t.Errorf("breaches: %q", w.Breaches())
+		}
+	})
+}
+
+// TestStorageReturns: after a short outage nothing has happened; after a long one the holder is gone, and
+// the host joins again and is refused what is another's now.
 func TestStorageReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := sim.New(2)
 		defer w.Close()
 		a, b := pair(t, w, 2, 1)
-		hold, _, err := a.Acquire(0, 1, sim.Polite)
-		if err != nil || hold == nil {
-			t.Fatal(err)
-		}
+		hold := acquire(t, a, 0, sim.Polite)
 		a.HangDisk()
 		time.Sleep(8 * time.Second)
 		a.HealDisk()
@@ -94,9 +129,7 @@ func TestStorageReturns(t *testing.T) {
 		if _, err := a.Insist(0, 1, sim.Polite, time.Second, 10*time.Second); err != nil {
 			t.Error(err)
 		}
-		for _, breach := range w.Breaches() {
-			t.Error(breach)
-		}
+		noBreach(t, w)
 	})
 }
 
@@ -106,14 +139,7 @@ func TestLeavingOneOfTwo(t *testing.T) {
 		w := sim.New(2)
 		defer w.Close()
 		a, b := pair(t, w, 2, 2)
-		stays, _, err := a.Acquire(0, 1, sim.Stubborn)
-		if err != nil || stays == nil {
-			t.Fatal(err)
-		}
-		goes, _, err := a.Acquire(1, 1, sim.Stubborn)
-		if err != nil || goes == nil {
-			t.Fatal(err)
-		}
+		stays, goes := acquire(t, a, 0, sim.Stubborn), acquire(t, a, 1, sim.Stubborn)
 		if err := a.Leave(1); err != nil {
 			t.Fatal(err)
 		}
@@ -123,8 +149,6 @@ func TestLeavingOneOfTwo(t *testing.T) {
 		if _, err := b.Insist(1, 1, sim.Polite, time.Second, 10*time.Second); err != nil {
 			t.Error(err)
 		}
-		for _, breach := range w.Breaches() {
-			t.Error(breach)
-		}
+		noBreach(t, w)
 	})
 }

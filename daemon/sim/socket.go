@@ -52,9 +52,9 @@ func (e *ear) Close() error {
 // Addr implements net.Listener.
 func (e *ear) Addr() net.Addr { return &net.UnixAddr{Name: "sim", Net: "unix"} }
 
-// call connects a process to the owner; who is what the owner learns of it. As with a unix socket, what was sent
-// before an end closed is read before that is learned, and a process that is stopped neither sends nor reads,
-// which its peer does not notice.
+// call connects a process to the owner; who is what the owner learns of it. As with a unix socket, what was
+// sent before an end closed is read before that is learned, and a process that is stopped neither sends nor
+// reads, which its peer does not notice.
 func (e *ear) call(from *process, who sanlockd.Process) (net.Conn, error) {
 	near, there := net.Pipe()
 	here, far := net.Pipe()
