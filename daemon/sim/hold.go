@@ -165,5 +165,6 @@ func (h *Host) Insist(space, lease int, manner Manner, pause, limit time.Duratio
 			return hold, err
 		}
 	}
-	return nil, fmt.Errorf("%s was not granted %s:%s within %v", h.name, spaceName(space), leaseName(lease), limit)
+	return nil, fmt.Errorf("%s was not granted %s:%s within %v",
+		h.name, spaceName(space), leaseName(lease), limit)
 }

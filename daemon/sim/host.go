@@ -91,8 +91,10 @@ func (h *Host) EndDaemons() error {
 	if h.wdmd == nil {
 		return nil
 	}
+	// A request to end that comes before wdmd has read what the lease daemon sent last is ignored, as in stock.
+	const apart, patience = 100 * time.Millisecond, 2 * time.Second
+	time.Sleep(apart)
 	h.wdmd.server.Stop()
-	const patience = 2 * time.Second
 	select {
 	case <-h.wdmd.ended:
 		return nil

@@ -191,7 +191,7 @@ func play(t *testing.T, dir string, flags []string, scenarios string) (string, e
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	binary := filepath.Join(dir, "sim.test")
-	args := append([]string{"test", "-c", "-o", binary}, flags...)
+	args := append([]string{"test", "-c", "-vet=off", "-o", binary}, flags...)
 	build := exec.CommandContext(ctx, "go", append(args, ".")...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	if out, err := build.CombinedOutput(); err != nil {

@@ -25,10 +25,10 @@ func (p *process) wait() error {
 		p.mu.Lock()
 		is, changed := p.is, p.changed
 		p.mu.Unlock()
-		switch is {
-		case working:
+		if is == working {
 			return nil
-		case cut:
+		}
+		if is == cut {
 			return errKilled
 		}
 		<-changed
