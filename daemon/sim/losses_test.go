@@ -234,7 +234,8 @@ func (s *story) told() {
 // reset checks when the machine was reset, if at all, and that its watchdog was not what saved it
 // otherwise.
 func (s *story) reset() {
-	const late = 10*time.Second + 500*time.Millisecond // of a decision, and what it allows for itself
+	const guard = 500 * time.Millisecond // what a decision allows for itself
+	const late = 10*time.Second + guard
 	at, came := s.w.Find("a", "reset", s.fault)
 	if want := s.end != lives && s.end != gone; came != want {
 		s.Errorf("reset: %v, want %v", came, want)
@@ -244,7 +245,7 @@ func (s *story) reset() {
 	switch {
 	case !came:
 	case s.end == expires:
-		s.within("reset", at, expire+fire-late, expire+fire-1)
+		s.within("reset", at, expire+fire-late, expire+fire-guard)
 	case s.end == dropped:
 		s.within("reset", at, s.fault+fire, s.fault+fire)
 	case s.end == starves:
