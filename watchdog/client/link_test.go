@@ -87,6 +87,7 @@ func (f *fake) config() Config {
 		Name: "sanlock_LS:1", Clock: &f.clock,
 		Dial: func(context.Context) (net.Conn, error) {
 			mine, theirs := net.Pipe()
+			synctest.Wait() // so that an earlier connection has ended
 			f.dials++
 			go f.serve(theirs)
 			return mine, nil
