@@ -83,28 +83,11 @@ func startCluster(t *testing.T, s scenario) *cluster {
 	if err := c.rig.Start(ctx, 2); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []programs{s.lost, s.survivor} {
-		if p != debian && p != tenureAlone {
-			c.needsOurs()
-		}
-	}
 	c.daemons(1, s.lost)
 	c.daemons(2, s.survivor)
 	c.join()
 	c.hold()
 	return c
-}
-
-// needsOurs skips a scenario of our daemons as long as there is no watchdog daemon among them.
-func (c *cluster) needsOurs() {
-	c.Helper()
-	out, code, err := c.lost().Run(c.ctx, tenure.wdmd+" -V")
-	if err != nil {
-		c.Fatal(err)
-	}
-	if code != 0 && strings.Contains(out, "not built") {
-		c.Skip("needs our wdmd: " + strings.TrimSpace(out))
-	}
 }
 
 // finish ends the machines; the whole log is kept in the directory that TENURE_VMTEST_LOGS names.
