@@ -6,8 +6,9 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 LINKS   := sanlock wdmd lvmlockd lvmlockctl
 PREFIX  ?= /usr/local
 FUZZTIME ?= 30s
-# Scenarios of vmtest at once, and which: each is two machines of 400 MB that wait most of the time.
-VMPAIRS ?= 2
+# Scenarios of vmtest at once, and which: each is two machines of 400 MB that wait most of the time. By default as many as
+# fit into half of the memory, 8 at most.
+VMPAIRS ?= $(shell awk '/^MemAvailable/ { n = int($$2 / 2000000); print (n < 1 ? 1 : (n > 8 ? 8 : n)) }' /proc/meminfo)
 VMRUN   ?= .
 # The race detector needs a C compiler; without one the tests run without it.
 RACE    := $(shell command -v cc >/dev/null 2>&1 && echo -race)

@@ -18,33 +18,40 @@ import (
 // programs are the daemons of one host. Without a wdmd the lease daemon is told to do without (-w 0): its host
 // is never reset, which is enough where nothing has to be.
 type programs struct {
-	name          string
+	short, name   string
 	sanlock, wdmd string
 }
 
 // Hosts with Debian's programs, with ours, and with one of each.
 var (
-	debian         = programs{"Debian", "/usr/sbin/sanlock", "/usr/sbin/wdmd"}
-	tenure         = programs{"Tenure", vm.Ours + "sanlock", vm.Ours + "wdmd"}
-	tenureLeases   = programs{"Tenure over Debian's wdmd", vm.Ours + "sanlock", "/usr/sbin/wdmd"}
-	tenureAlone    = programs{"Tenure without a watchdog", vm.Ours + "sanlock", ""}
-	tenureWatchdog = programs{"Debian over Tenure's wdmd", "/usr/sbin/sanlock", vm.Ours + "wdmd"}
+	debian         = programs{"debian", "Debian", "/usr/sbin/sanlock", "/usr/sbin/wdmd"}
+	tenure         = programs{"tenure", "Tenure", vm.Ours + "sanlock", vm.Ours + "wdmd"}
+	tenureLeases   = programs{"tenure-over-debian", "Tenure over Debian's wdmd", vm.Ours + "sanlock", "/usr/sbin/wdmd"}
+	tenureWatchdog = programs{"debian-over-tenure", "Debian over Tenure's wdmd", "/usr/sbin/sanlock", vm.Ours + "wdmd"}
+	tenureAlone    = programs{"tenure-alone", "Tenure without a watchdog", vm.Ours + "sanlock", ""}
 )
 
-// What lies where on the shared disk, in bytes.
+// Every cluster has these disks; further ones are for further lockspaces. The records lie on a disk of their own, so
+// that a holder goes on writing until something stops it, however the leases fare.
+const (
+	leaseDisk  = 0
+	recordDisk = 1
+)
+
+// What lies where on the disks, in bytes.
 const (
 	diskSize       = 64 << 20
 	resourceOffset = 8 << 20 // behind the lockspace, which takes 8 MiB with sectors of 4096
-	recordsOffset  = 32 << 20
+	recordsSize    = 1 << 20 // of each lockspace
 )
 
-// cluster is two machines with a lockspace that both have joined; vm1 has the lease and writes.
+// cluster is some machines that share disks.
 type cluster struct {
 	*testing.T
-	ctx  context.Context
-	rig  *vm.Rig
-	disk string
-	c    scenario
+	ctx   context.Context
+	rig   *vm.Rig
+	disks []string
+	io    int // io_timeout, seconds
 	// daemon has the running daemons by machine and name.
 	daemon map[string]*vm.Command
 }
@@ -55,38 +62,46 @@ func (c *cluster) lost() *vm.Machine { return c.rig.Machine(1) }
 // guest is built once: all scenarios run the same programs, whatever happens to the source meanwhile.
 var guest = sync.OnceValues(func() (vm.Image, error) { return vm.Build(context.Background(), vm.Standard()) })
 
-// startCluster brings a scenario to where vm1 writes under its lease and vm2 is refused it.
-func startCluster(t *testing.T, s scenario) *cluster {
+// shape is what a cluster is made of.
+type shape struct {
+	machines, disks int
+	io, sector      int
+	watchdog        vm.Watchdog
+	limit           time.Duration // of the whole test
+}
+
+// newCluster boots machines that have nothing running yet.
+func newCluster(t *testing.T, s shape) *cluster {
 	t.Helper()
 	if os.Getenv("TENURE_VMTEST") == "" {
 		t.Skip("needs TENURE_VMTEST=1, which make vmtest sets: virtual machines take minutes")
 	}
 	need.Program(t, vm.QEMU)
 	need.Program(t, "sanlock")
-	ctx, cancel := context.WithTimeout(t.Context(), s.limit())
+	ctx, cancel := context.WithTimeout(t.Context(), s.limit)
 	t.Cleanup(cancel)
 	image, err := guest()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{T: t, ctx: ctx, disk: filepath.Join(t.TempDir(), "shared.img"), c: s, daemon: map[string]*vm.Command{}}
-	if err := errors.Join(os.WriteFile(c.disk, nil, 0o600), os.Truncate(c.disk, diskSize)); err != nil {
-		t.Fatal(err)
+	c := &cluster{T: t, ctx: ctx, io: s.io, daemon: map[string]*vm.Command{}}
+	options := vm.Options{Image: image, Watchdog: s.watchdog, StayDown: true, Nice: 1}
+	for i := range s.disks {
+		path := filepath.Join(t.TempDir(), fmt.Sprintf("disk%d.img", i))
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, diskSize)); err != nil {
+			t.Fatal(err)
+		}
+		c.disks = append(c.disks, path)
+		options.Disks = append(options.Disks, vm.Disk{Path: path, SectorSize: s.sector})
 	}
-	c.rig, err = vm.New(vm.Options{
-		Image: image, Disks: []vm.Disk{{Path: c.disk, SectorSize: s.sector}}, Watchdog: s.watchdog, StayDown: true,
-	})
+	c.rig, err = vm.New(options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.finish)
-	if err := c.rig.Start(ctx, 2); err != nil {
+	if err := c.rig.Start(ctx, s.machines); err != nil {
 		t.Fatal(err)
 	}
-	c.daemons(1, s.lost)
-	c.daemons(2, s.survivor)
-	c.join()
-	c.hold()
 	return c
 }
 
@@ -144,71 +159,102 @@ func (c *cluster) wait(m vm.Match) vm.Line {
 // daemons starts wdmd and sanlock on a machine and waits until they answer.
 func (c *cluster) daemons(machine int, p programs) {
 	c.Helper()
+	if p.wdmd != "" {
+		c.startWdmd(machine, p)
+	}
+	c.startSanlock(machine, p)
+}
+
+func (c *cluster) startWdmd(machine int, p programs) {
+	c.Helper()
+	c.must(machine, "rm -f /run/wdmd/wdmd.sock") // every end of a daemon leaves it behind
+	c.daemon[fmt.Sprintf("vm%d wdmd", machine)] = c.spawn(machine, "wdmd", "exec "+p.wdmd+" -D")
+	c.must(machine, "for i in $(seq 300); do [ -S /run/wdmd/wdmd.sock ] && exit; sleep 0.1; done; exit 1")
+}
+
+func (c *cluster) startSanlock(machine int, p programs) {
+	c.Helper()
 	watchdog := 0
 	if p.wdmd != "" {
 		watchdog = 1
-		c.daemon[fmt.Sprintf("vm%d wdmd", machine)] = c.spawn(machine, "wdmd", "exec "+p.wdmd+" -D")
-		c.must(machine, "for i in $(seq 300); do [ -S /run/wdmd/wdmd.sock ] && exit; sleep 0.1; done; exit 1")
 	}
 	c.daemon[fmt.Sprintf("vm%d sanlock", machine)] = c.spawn(machine, "sanlock",
 		fmt.Sprintf("exec %s daemon -D -R 1 -w %d -e vm%d", p.sanlock, watchdog, machine))
 	c.must(machine, "for i in $(seq 100); do sanlock client status >/dev/null 2>&1 && exit; sleep 0.2; done; exit 1")
 }
 
-// join formats the disk and lets both machines join the lockspace, at once.
-func (c *cluster) join() {
-	c.Helper()
-	c.must(1, fmt.Sprintf("sanlock client init -s LS:0:/dev/rig/disk0:0 -o %d && sanlock client init -r LS:RES:/dev/rig/disk0:%d",
-		c.c.io, resourceOffset))
-	one, two := c.add(1), c.add(2)
-	c.added(1, one)
-	c.added(2, two)
+// space is one of a cluster's lockspaces. The first is on the first disk, further ones follow the records.
+type space int
+
+func (s space) name() string { return fmt.Sprintf("LS%d", s) }
+
+func (s space) disk() int {
+	if s == 0 {
+		return leaseDisk
+	}
+	return recordDisk + int(s)
 }
 
-func (c *cluster) add(machine int) *vm.Command {
+func (s space) device() string { return fmt.Sprintf("/dev/rig/disk%d", s.disk()) }
+
+// format makes a lockspace with one lease in it.
+func (c *cluster) format(s space) {
 	c.Helper()
-	return c.spawn(machine, "join", fmt.Sprintf("sanlock client add_lockspace -s LS:%d:/dev/rig/disk0:0 -o %d", machine, c.c.io))
+	c.must(1, fmt.Sprintf("sanlock client init -s %s:0:%s:0 -o %d && sanlock client init -r %s:RES:%s:%d",
+		s.name(), s.device(), c.io, s.name(), s.device(), resourceOffset))
 }
 
-func (c *cluster) added(machine int, add *vm.Command) {
+// join lets machines join lockspaces, all at once.
+func (c *cluster) join(machines []int, spaces ...space) {
 	c.Helper()
-	if code, err := add.Wait(c.ctx); err != nil || code != 0 {
-		c.Fatalf("vm%d does not join the lockspace: %d, %v", machine, code, err)
+	var adds []*vm.Command
+	for _, m := range machines {
+		for _, s := range spaces {
+			adds = append(adds, c.spawn(m, "join",
+				fmt.Sprintf("sanlock client add_lockspace -s %s:%d:%s:0 -o %d", s.name(), m, s.device(), c.io)))
+		}
+	}
+	for i, add := range adds {
+		if code, err := add.Wait(c.ctx); err != nil || code != 0 {
+			c.Fatalf("machine %d does not join a lockspace: %d, %v", machines[i/len(spaces)], code, err)
+		}
 	}
 }
 
-// rejoin lets vm1 come back: it joins as the host it was, and must not get what is vm2's now.
-func (c *cluster) rejoin() {
+// holder is the command that takes a lease and writes.
+func holder(machine int, s space, more string) string {
+	return fmt.Sprintf("holder -name vm%d -space %s -device %s -offset %d -records /dev/rig/disk%d -area %d %s", machine,
+		s.name(), s.device(), resourceOffset, recordDisk, int(s)*recordsSize, more)
+}
+
+// hold lets a machine hold a lease and write.
+func (c *cluster) hold(machine int, s space, more string) *vm.Command {
 	c.Helper()
-	if err := c.lost().Boot(c.ctx); err != nil {
-		c.Fatal(err)
+	source := holderSource(s)
+	started := c.spawn(machine, source, "exec "+holder(machine, s, more))
+	c.wait(vm.Match{Machine: machine, Source: source, Text: "wrote 3"})
+	return started
+}
+
+// holderSource is what the lines of a lockspace's holders are logged under.
+func holderSource(s space) string {
+	if s == 0 {
+		return "holder"
 	}
-	c.daemons(1, c.c.lost)
-	c.added(1, c.add(1))
-	c.refused(1)
+	return fmt.Sprintf("holder%d", s)
 }
 
-// holder is the command that takes the lease and writes.
-func holder(machine int, more string) string {
-	return fmt.Sprintf("holder -name vm%d -offset %d -area %d %s", machine, resourceOffset, recordsOffset, more)
-}
-
-func (c *cluster) hold() {
+// refused asks for a lease on a machine while another has it.
+func (c *cluster) refused(machine int, s space) {
 	c.Helper()
-	more := ""
-	if c.c.ignoreTerm {
-		more = "-ignore-term"
-	}
-	c.spawn(1, "holder", "exec "+holder(1, more))
-	c.wait(vm.Match{Machine: 1, Source: "holder", Text: "wrote 3"})
-	c.refused(2)
-}
-
-// refused asks for the lease on a machine while the other has it.
-func (c *cluster) refused(machine int) {
-	c.Helper()
-	out, code, err := c.rig.Machine(machine).Run(c.ctx, holder(machine, ""))
+	out, code, err := c.rig.Machine(machine).Run(c.ctx, holder(machine, s, ""))
 	if err != nil || code != 1 || !strings.Contains(out, "-243") {
-		c.Fatalf("vm%d asks for the lease that the other holds and gets %q, %d, %v; want -243", machine, out, code, err)
+		c.Fatalf("vm%d asks for the lease that another holds and gets %q, %d, %v; want -243", machine, out, code, err)
 	}
+}
+
+// takeOver asks for a lease on a machine until it is granted.
+func (c *cluster) takeOver(machine int, s space) {
+	c.Helper()
+	c.spawn(machine, holderSource(s), fmt.Sprintf("until %s; do sleep 0.2; done", holder(machine, s, "")))
 }

@@ -20,7 +20,9 @@ type renewals struct {
 
 	mu   sync.Mutex
 	last time.Time // when the timestamp last changed
+	prev time.Time // and when before that
 	seen uint64
+	gap  uint64 // the most seconds between two timestamps
 }
 
 // watchEvery is how exact the time of a renewal is.
@@ -72,7 +74,10 @@ func (r *renewals) look() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if leader.Timestamp != r.seen {
-		r.seen, r.last = leader.Timestamp, now
+		if r.seen != 0 {
+			r.gap = max(r.gap, leader.Timestamp-r.seen)
+		}
+		r.seen, r.prev, r.last = leader.Timestamp, r.last, now
 	}
 }
 
@@ -81,6 +86,25 @@ func (r *renewals) at() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.last
+}
+
+// until returns the last renewal of a host that was reset, and when a write that its disk had held came to the disk
+// after all, which QEMU lets it when the machine ends.
+func (r *renewals) until(reset time.Time) (renewed, landed time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	const together = time.Second
+	if !reset.IsZero() && r.last.After(reset.Add(-together)) && r.last.Sub(r.prev) > fire/2 {
+		return r.prev, r.last
+	}
+	return r.last, time.Time{}
+}
+
+// longest returns the most seconds between two renewals, as the host itself counts them.
+func (r *renewals) longest() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.gap
 }
 
 // next waits for a renewal that comes after this call.

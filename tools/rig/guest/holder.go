@@ -15,15 +15,17 @@ import (
 	"github.com/tenurelock/tenure/daemon/client"
 	"github.com/tenurelock/tenure/daemon/sanlockwire"
 	"github.com/tenurelock/tenure/leases"
+	"github.com/tenurelock/tenure/leases/monotime"
 	"github.com/tenurelock/tenure/tools/rig/record"
 )
 
 // holderOptions are the holder's flags.
 type holderOptions struct {
 	name, device, space, resource string
+	records                       string
 	offset, area                  int64
 	every                         time.Duration
-	ignoreTerm                    bool
+	ignoreTerm, guarded, enforced bool
 	version                       uint64
 }
 
@@ -33,13 +35,16 @@ func holder(args []string) error {
 	o := holderOptions{}
 	flags := flag.NewFlagSet("holder", flag.ContinueOnError)
 	flags.StringVar(&o.name, "name", "", "who writes: the host's name")
-	flags.StringVar(&o.device, "device", "/dev/rig/disk0", "the disk of the lease and of the records")
+	flags.StringVar(&o.device, "device", "/dev/rig/disk0", "the disk of the lease")
+	flags.StringVar(&o.records, "records", "", "the disk of the records; the lease's if empty")
 	flags.StringVar(&o.space, "space", "LS", "lockspace, which the daemon has joined")
 	flags.StringVar(&o.resource, "resource", "RES", "resource")
 	flags.Int64Var(&o.offset, "offset", 1<<20, "of the lease, in bytes")
 	flags.Int64Var(&o.area, "area", 16<<20, "offset of the records, in bytes")
 	flags.DurationVar(&o.every, "every", 200*time.Millisecond, "time between records")
 	flags.BoolVar(&o.ignoreTerm, "ignore-term", false, "do not end by SIGTERM")
+	flags.BoolVar(&o.guarded, "guard", false, "ask whether the lease is still valid right before each record, and end if not")
+	flags.BoolVar(&o.enforced, "enforce", false, "let the kernel kill the holder when the daemon would")
 	flags.Uint64Var(&o.version, "no-lease", 0, "write without a lease, as if one of this version were held")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -55,7 +60,10 @@ func holder(args []string) error {
 		version = granted
 	}
 	fmt.Println("granted lver", version)
-	log, err := openRecords(o.device, o.area)
+	if o.records == "" {
+		o.records = o.device
+	}
+	log, err := openRecords(o.records, o.area)
 	if err != nil {
 		return err
 	}
@@ -110,12 +118,23 @@ func (o holderOptions) write(log *records, version uint64) error {
 	if err := log.read(); err != nil {
 		return fmt.Errorf("read the records: %w", err)
 	}
+	guard := client.NewGuard("", o.space, monotime.System())
+	if o.enforced {
+		if err := guard.Enforce(); err != nil {
+			return err
+		}
+	}
 	journal := record.NewJournal(o.name, version, log.image(), log.sector)
 	for {
 		for _, text := range journal.Check(log.image()) {
 			fmt.Println(text)
 		}
 		slot, r := journal.Next()
+		if o.guarded || o.enforced {
+			if err := check(guard); err != nil && o.guarded {
+				return err
+			}
+		}
 		err := log.write(slot, r)
 		if err == nil {
 			fmt.Println("wrote", r.Sequence)
@@ -130,6 +149,15 @@ func (o holderOptions) write(log *records, version uint64) error {
 			time.Sleep(o.every)
 		}
 	}
+}
+
+// guardWait is how long the daemon may take to say whether the lease is valid.
+const guardWait = 2 * time.Second
+
+func check(g *client.Guard) error {
+	ctx, cancel := context.WithTimeout(context.Background(), guardWait)
+	defer cancel()
+	return g.Check(ctx)
 }
 
 // records is the shared area, read and written past the page cache of the guest.

@@ -142,6 +142,16 @@ func (c *Command) Wait(ctx context.Context) (int, error) {
 	}
 }
 
+// Ended reports whether the command has ended, or its machine.
+func (c *Command) Ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Signal sends a signal to the command's process group.
 func (c *Command) Signal(s syscall.Signal) error {
 	return c.agent.send(wire.Request{Boot: c.boot, ID: c.id, Op: wire.Signal, Signal: int(s)})

@@ -1,0 +1,141 @@
+package vmtest
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tenurelock/tenure/tools/rig/vm"
+)
+
+// TestOneOfTwoLockspaces: a lockspace whose disk is lost costs the lives of its holders and of nobody else.
+func TestOneOfTwoLockspaces(t *testing.T) {
+	t.Parallel()
+	for _, p := range []programs{tenure, debian} {
+		for name, fault := range map[string]func(*cluster) error{"errors": fail, "hang": hang} {
+			t.Run(p.short+"-"+name, func(t *testing.T) {
+				t.Parallel()
+				loseOneOfTwo(t, p, fault)
+			})
+		}
+	}
+}
+
+func loseOneOfTwo(t *testing.T, p programs, fault func(*cluster) error) {
+	s := scenario{name: "one of two lockspaces", ends: bySignal, lost: p, survivor: debian}
+	s.fill()
+	c := newCluster(t, shape{machines: 2, disks: 3, io: s.io, sector: s.sector, watchdog: s.watchdog, limit: s.limit()})
+	c.daemons(1, p)
+	c.daemons(2, debian)
+	c.format(0)
+	c.format(1)
+	c.join([]int{1, 2}, 0, 1)
+	c.hold(1, 0, "")
+	other := c.hold(1, 1, "")
+	r := watchRenewals(t, c.disks[space(0).disk()], 1, s.sector)
+	well := watchRenewals(t, c.disks[space(1).disk()], 1, s.sector)
+	r.next(c.ctx, t)
+	tl := &timeline{fault: time.Now()}
+	if err := fault(c); err != nil {
+		t.Fatal(err)
+	}
+	c.takeOver(2, 0)
+	tl.granted = c.wait(vm.Match{Machine: 2, Source: "holder", Text: "granted", Since: tl.fault}).At
+	tl.read(c, r)
+	t.Logf("%s: lost %s%s\n%8d  seconds between renewals of the other lockspace, at most", t.Name(), p.name, tl, well.longest())
+	tl.check(t, &s)
+	if gap := well.longest(); gap > uint64(2*s.io+1) {
+		t.Errorf("the other lockspace was not renewed for %d s", gap)
+	}
+	c.refused(2, 1)
+	c.wait(vm.Match{Machine: 1, Source: holderSource(1), Text: "wrote ", Since: tl.granted})
+	if other.Ended() {
+		t.Error("the holder of the other lockspace has ended")
+	}
+}
+
+// TestOverlap lets three lockspaces lose their disks in turn, each for less than a lease lasts, so that for more
+// than the watchdog's time there is always one whose renewal is late. All recover, so nobody has to be reset; but
+// stock gives its watchdog up as long as any renewal is late, and is.
+func TestOverlap(t *testing.T) {
+	t.Parallel()
+	for _, p := range []programs{tenure, debian} {
+		t.Run(p.short, func(t *testing.T) {
+			t.Parallel()
+			overlap(t, p)
+		})
+	}
+}
+
+// A disk is away from just after a renewal until it is as old as this, in seconds: stock's wdmd finds it late after
+// 6, and it expires after 16.
+const awayFor = 12500 * time.Millisecond
+
+// overlapFor is how long the disks come and go.
+const overlapFor = fire + 25*time.Second
+
+func overlap(t *testing.T, p programs) {
+	s := scenario{lost: p}
+	s.fill()
+	spaces := []space{0, 1, 2}
+	c := newCluster(t, shape{machines: 1, disks: 4, io: s.io, sector: s.sector, watchdog: s.watchdog, limit: s.limit()})
+	c.daemons(1, p)
+	for _, sp := range spaces {
+		c.format(sp)
+	}
+	c.join([]int{1}, spaces...)
+	for _, sp := range spaces {
+		c.hold(1, sp, "")
+	}
+	began := time.Now()
+	end := began.Add(overlapFor)
+	var busy sync.WaitGroup
+	for i, sp := range spaces {
+		busy.Go(func() {
+			time.Sleep(time.Duration(i) * (awayFor + time.Second) / time.Duration(len(spaces)))
+			if err := c.comeAndGo(sp, s.sector, end); err != nil && len(c.lost().Resets()) == 0 {
+				t.Error(err)
+			}
+		})
+	}
+	busy.Wait()
+	resets := c.lost().Resets()
+	first := func(what, text string) {
+		if found := c.rig.Log().Find(vm.Match{Machine: 1, Text: text, Since: began}); len(found) > 0 {
+			t.Logf("%8.1f  %s (%d times): %s", found[0].At.Sub(began).Seconds(), what, len(found), found[0].Text)
+		}
+	}
+	t.Logf("%s: %s, seconds since the first disk was lost", t.Name(), p.name)
+	first("a renewal fails", "renewal error")
+	first("the watchdog is given up", "closed unclean")
+	first("the watchdog is taken back", "reopen")
+	first("vm1 is reset", "guest-reset")
+	for _, sp := range spaces {
+		if found := c.rig.Log().Find(vm.Match{Machine: 1, Source: "sanlock", Text: "check_our_lease failed"}); len(found) > 0 {
+			t.Fatalf("%s has expired, which it should not: %s", sp.name(), found[0].Text)
+		}
+	}
+	if stock := p == debian; stock != (len(resets) > 0) {
+		t.Errorf("%d resets; want some: %v", len(resets), stock)
+	}
+}
+
+// comeAndGo takes a lockspace's disk away after a renewal and gives it back before the lease is over, until end.
+func (c *cluster) comeAndGo(sp space, sector int, end time.Time) error {
+	r := watchRenewals(c.T, c.disks[sp.disk()], 1, sector)
+	for time.Now().Before(end) && len(c.lost().Resets()) == 0 {
+		before := r.at()
+		for r.at().Equal(before) && time.Now().Before(end) && len(c.lost().Resets()) == 0 {
+			time.Sleep(watchEvery)
+		}
+		if err := c.lost().DiskFail(c.ctx, sp.disk()); err != nil {
+			return fmt.Errorf("take the disk of %s away: %w", sp.name(), err)
+		}
+		time.Sleep(time.Until(r.at().Add(awayFor)))
+		if err := c.lost().DiskOK(c.ctx, sp.disk()); err != nil {
+			return fmt.Errorf("give the disk of %s back: %w", sp.name(), err)
+		}
+	}
+	return nil
+}
