@@ -10,6 +10,7 @@ FUZZTIME ?= 30s
 # fit into half of the memory, 8 at most.
 VMPAIRS ?= $(shell awk '/^MemAvailable/ { n = int($$2 / 2000000); print (n < 1 ? 1 : (n > 8 ? 8 : n)) }' /proc/meminfo)
 VMRUN   ?= .
+VMFLAGS ?=
 # The race detector needs a C compiler; without one the tests run without it.
 RACE    := $(shell command -v cc >/dev/null 2>&1 && echo -race)
 TESTENV := $(if $(RACE),CGO_ENABLED=1,CGO_ENABLED=0)
@@ -33,8 +34,8 @@ test: ## all tests; what needs root, loop devices or stock programs skips with i
 short: ## the tests that take a few seconds
 	$(TESTENV) $(GO) test $(RACE) -shuffle=on -short -timeout 10m ./...
 
-vmtest: ## lose hosts in virtual machines with a watchdog (QEMU, no root; VMRUN=… for some of the tests)
-	TENURE_VMTEST=1 $(GO) test -count=1 -p 1 -timeout 60m -parallel $(VMPAIRS) -run "$(VMRUN)" -v ./tools/rig/... ./tools/vmtest
+vmtest: ## lose hosts in virtual machines with a watchdog (QEMU, no root; VMFLAGS=-short for a third, VMRUN=… for some)
+	TENURE_VMTEST=1 $(GO) test -count=1 -p 1 -timeout 60m -parallel $(VMPAIRS) $(VMFLAGS) -run "$(VMRUN)" -v ./tools/rig/... ./tools/vmtest
 
 soak: ## the long runs: the mixed cluster for a minute per sector size, deep exploration
 	TENURE_EXPLORE=deep TENURE_SOAK=1 $(GO) test -timeout 60m -v ./paxos ./tools/interop

@@ -65,6 +65,7 @@ func loseAll(t *testing.T, lost, survivor programs, scenarios []scenario) {
 	for _, s := range scenarios {
 		s.lost, s.survivor = lost, survivor
 		t.Run(s.name, func(t *testing.T) {
+			inBrief(t)
 			t.Parallel()
 			lose(t, &s)
 		})
@@ -95,6 +96,7 @@ func lose(t *testing.T, s *scenario) {
 	c.takeOver(2, 0)
 	tl.granted = c.wait(vm.Match{Machine: 2, Source: "holder", Text: "granted", Since: tl.fault}).At
 	if s.thaw != nil {
+		tl.renewed = r.at() // it may renew again
 		time.Sleep(3 * time.Second)
 		tl.back = time.Now()
 		if err := s.thaw(c); err != nil {

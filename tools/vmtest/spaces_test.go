@@ -15,6 +15,7 @@ func TestOneOfTwoLockspaces(t *testing.T) {
 	for _, p := range []programs{tenure, debian} {
 		for name, fault := range map[string]func(*cluster) error{"errors": fail, "hang": hang} {
 			t.Run(p.short+"-"+name, func(t *testing.T) {
+				inBrief(t)
 				t.Parallel()
 				loseOneOfTwo(t, p, fault)
 			})
@@ -62,6 +63,7 @@ func TestOverlap(t *testing.T) {
 	t.Parallel()
 	for _, p := range []programs{tenure, debian} {
 		t.Run(p.short, func(t *testing.T) {
+			inBrief(t)
 			t.Parallel()
 			overlap(t, p)
 		})

@@ -15,6 +15,7 @@ type timeline struct {
 	renewed  time.Time // the last change of vm1's sector on the disk
 	landed   time.Time // a renewal that the disk had held comes to it after all
 	failed   time.Time // vm1's daemon sees that it does not renew
+	aging    time.Time // vm1's daemon first warns that the lease runs out
 	warned   time.Time // vm1's wdmd pets no more, or lets the watchdog run out
 	term     time.Time // vm1's daemon sends the first SIGTERM
 	heard    time.Time // vm1's holder says that it got it, which it cannot while its thread waits for the disk
@@ -54,6 +55,7 @@ func (tl *timeline) read(c *cluster, r *renewals) {
 	if tl.failed.IsZero() {
 		tl.failed = first(vm.Match{Source: "sanlock", Text: "aio timeout"})
 	}
+	tl.aging = first(vm.Match{Source: "sanlock", Text: "check_our_lease warning"})
 	tl.warned = first(vm.Match{Source: "wdmd", Text: "unclean"})
 	tl.term = first(vm.Match{Source: "sanlock", Text: "sig 15"})
 	tl.heard = first(vm.Match{Source: "holder", Text: "got SIGTERM"})
@@ -67,7 +69,9 @@ func (tl *timeline) read(c *cluster, r *renewals) {
 			break
 		}
 	}
-	tl.renewed, tl.landed = r.until(tl.reset)
+	if tl.renewed.IsZero() {
+		tl.renewed, tl.landed = r.until(tl.reset)
+	}
 	tl.afterGrant = log.Find(vm.Match{Machine: 1, Source: "holder", Text: "wrote ", Since: tl.granted})
 	tl.harm = append(log.Find(vm.Match{Source: "holder", Text: "HARM"}), log.Find(vm.Match{Source: "holder", Text: "LOST"})...)
 }
@@ -100,6 +104,7 @@ func (tl *timeline) String() string {
 		{tl.renewed, "vm1's last renewal is on the disk"},
 		{tl.fault, "the fault"},
 		{tl.failed, "vm1's lease daemon sees that a renewal failed"},
+		{tl.aging, "vm1's lease daemon warns that the lease runs out"},
 		{tl.warned, "vm1's wdmd lets the watchdog run"},
 		{tl.lastPet, "vm1's wdmd last pets the watchdog"},
 		{tl.lastData, "vm1's holder last writes"},
