@@ -319,12 +319,14 @@ func (s *Server) readOwners(ctx context.Context, r *sanlockwire.Resource) ([]res
 		}
 		area = guess.Align
 	}
-	end := disks[0].Offset + int64(area-ondisk.ProbeLength)
-	last, err := s.peek(ctx, r.Space, disks[0].Device, end, ondisk.ProbeLength)
-	if err != nil {
-		return nil, err
+	// As if it were read in one piece: where that begins is judged before where it ends.
+	for _, part := range []int{0, area - ondisk.ProbeLength} {
+		b, err := s.peek(ctx, r.Space, disks[0].Device, disks[0].Offset+int64(part), ondisk.ProbeLength)
+		if err != nil {
+			return nil, err
+		}
+		b.Release()
 	}
-	last.Release()
 	if err := s.tryRead(r.Flags, disks[0]); err != nil {
 		return nil, err
 	}

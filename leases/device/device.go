@@ -15,7 +15,8 @@ type Geometry struct {
 type Device interface {
 	Geometry() Geometry
 	// Read returns n bytes from off in an aligned buffer that the caller must Release. off and n must be
-	// multiples of the sector size. A transfer beyond the end is an OpError around ErrShort.
+	// multiples of the sector size. A transfer beyond the end, wherever off is there, is an OpError around
+	// ErrShort.
 	Read(ctx context.Context, off int64, n int) (*Buffer, error)
 	// Write writes all of b at off and takes ownership of b, whatever it returns: after a timeout the
 	// kernel may still read it. It returns when the data is durable (O_DIRECT|O_SYNC). While an earlier

@@ -208,6 +208,11 @@ func TestLoopDevice(t *testing.T) {
 		if !errors.Is(err, ErrMisaligned) || !errors.Is(err2, ErrMisaligned) || opError(t, err).Started {
 			t.Errorf("sector size %d: got %v and %v", ss, err, err2)
 		}
+		off := 8<<20 + int64(ss)/2
+		_, err = f.Read(t.Context(), off, ss)
+		if n, kernel := unix.Pread(f.direct.fd, make([]byte, ss), off); !errors.Is(err, ErrShort) || n != 0 || kernel != nil {
+			t.Errorf("sector size %d: read at %d: %v; the kernel says %d, %v", ss, off, err, n, kernel)
+		}
 	}
 }
 

@@ -120,6 +120,9 @@ func (l *Lanes) Geometry() Geometry { return l.geometry }
 func (l *Lanes) Read(ctx context.Context, off int64, n int) (*Buffer, error) {
 	t := &transfer{off: off, n: n}
 	if err := l.check(off, n); err != nil {
+		if n > 0 && off >= l.geometry.Size {
+			err = ErrShort // the kernel, too, sees the end before it sees that off is misaligned
+		}
 		return nil, l.fail(t, err)
 	}
 	t.mem, _ = memory.get(n)

@@ -176,6 +176,22 @@ func TestRefusedBeforeTheDriver(t *testing.T) {
 	}
 }
 
+// Beyond the end there is nothing to be misaligned with, as in the kernel: a read says so, a write is refused.
+func TestMisalignedBeyondTheEnd(t *testing.T) {
+	l := NewLanes(&slow{}, slowGeometry, Options{})
+	for _, off := range []int64{slowGeometry.Size + 100, slowGeometry.Size + 1<<30 - 1} {
+		if _, err := l.Read(t.Context(), off, 512); !errors.Is(err, ErrShort) {
+			t.Errorf("read at %d: got %v, want %v", off, err, ErrShort)
+		}
+		if err := l.Write(t.Context(), off, NewBuffer(512)); !errors.Is(err, ErrMisaligned) {
+			t.Errorf("write at %d: got %v, want %v", off, err, ErrMisaligned)
+		}
+	}
+	if _, err := l.Read(t.Context(), slowGeometry.Size-100, 512); !errors.Is(err, ErrMisaligned) {
+		t.Errorf("read just before the end: got %v, want %v", err, ErrMisaligned)
+	}
+}
+
 func TestEndedContextStartsNothing(t *testing.T) {
 	s := &slow{}
 	l := NewLanes(s, slowGeometry, Options{})

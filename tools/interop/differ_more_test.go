@@ -105,14 +105,14 @@ func (g *generator) readResource() (step, bool) {
 		}
 	}
 	s := g.about(r, g.order(cmdReadResource), "%s", r)
-	s.question = true
+	s.question, s.row = true, r.withinSector
 	return s, true
 }
 
 func (g *generator) readOwners() (step, bool) {
 	r := g.lookedAt()
 	s := g.about(r, g.order(cmdReadOwners), "%s", r)
-	s.question = true
+	s.question, s.row = true, r.withinSector
 	return s, true
 }
 

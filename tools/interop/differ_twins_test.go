@@ -58,7 +58,12 @@ type side struct {
 // newSide makes the disks and starts the daemon beside them.
 func newSide(t *testing.T, k kind) *side {
 	t.Helper()
-	w := &side{dir: t.TempDir()}
+	return newSideIn(t, t.TempDir(), k)
+}
+
+func newSideIn(t *testing.T, dir string, k kind) *side {
+	t.Helper()
+	w := &side{dir: dir}
 	for _, p := range plates {
 		backing := filepath.Join(w.dir, p.name)
 		if p.file {
