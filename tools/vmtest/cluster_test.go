@@ -78,12 +78,14 @@ func newCluster(t *testing.T, s shape) *cluster {
 	}
 	need.Program(t, vm.QEMU)
 	need.Program(t, "sanlock")
-	ctx, cancel := context.WithTimeout(t.Context(), s.limit)
-	t.Cleanup(cancel)
 	image, err := guest()
 	if err != nil {
 		t.Fatal(err)
 	}
+	booting <- struct{}{}
+	defer func() { <-booting }()
+	ctx, cancel := context.WithTimeout(t.Context(), s.limit)
+	t.Cleanup(cancel)
 	c := &cluster{T: t, ctx: ctx, io: s.io, daemon: map[string]*vm.Command{}}
 	options := vm.Options{Image: image, Watchdog: s.watchdog, StayDown: true, Nice: 1}
 	for i := range s.disks {
@@ -104,6 +106,10 @@ func newCluster(t *testing.T, s shape) *cluster {
 	}
 	return c
 }
+
+// booting has room for the machines of one test: a kernel that boots needs a core for some seconds, and takes a slow
+// host for broken timers.
+var booting = make(chan struct{}, 1)
 
 // finish ends the machines; the whole log is kept in the directory that TENURE_VMTEST_LOGS names.
 func (c *cluster) finish() {

@@ -132,7 +132,10 @@ func (c *cluster) settle(s *scenario) {
 // rejoin lets vm1 come back: it joins as the host it was, and must not get what is vm2's now.
 func (c *cluster) rejoin(s *scenario) {
 	c.Helper()
-	if err := c.lost().Boot(c.ctx); err != nil {
+	booting <- struct{}{}
+	err := c.lost().Boot(c.ctx)
+	<-booting
+	if err != nil {
 		c.Fatal(err)
 	}
 	c.daemons(1, s.lost)

@@ -65,7 +65,21 @@ func (m *Machine) Boot(ctx context.Context) error {
 	if _, err := p.qmp.ask(ctx, "qmp_capabilities", nil); err != nil {
 		return fmt.Errorf("vm%d: %w", m.id, err)
 	}
-	return p.agent.waitReady(ctx)
+	return m.ready(ctx, p)
+}
+
+// ready waits until a machine takes commands, or is off again.
+func (m *Machine) ready(ctx context.Context, p *power) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	up := make(chan error, 1)
+	go func() { up <- p.agent.waitReady(ctx) }()
+	select {
+	case err := <-up:
+		return err
+	case <-p.gone:
+		return fmt.Errorf("vm%d: does not boot: %w", m.id, errOff)
+	}
 }
 
 // WaitReady returns when the machine takes commands, after a reset for example.
@@ -74,7 +88,7 @@ func (m *Machine) WaitReady(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.agent.waitReady(ctx)
+	return m.ready(ctx, p)
 }
 
 // launch starts QEMU with three connections: its monitor, the guest's console and the agent's port.
