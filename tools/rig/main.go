@@ -19,6 +19,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"strconv"
@@ -53,18 +54,28 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		options.Disks = append(options.Disks, d)
 		return err
 	})
-	guest := vm.Standard()
+	lvm := flags.Bool("lvm", false, "guests with Debian's LVM, lvmlockd, corosync and dlm_controld, on a network")
+	files := map[string]string{}
 	flags.Func("file", "GUEST=HERE: a file of this machine for the guests", func(v string) error {
 		inside, here, ok := strings.Cut(v, "=")
 		if !ok {
 			return errors.New("GUEST=HERE is wanted")
 		}
-		guest.Files[inside] = here
+		files[inside] = here
 		return nil
 	})
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	guest, err := vm.Standard(), error(nil)
+	if *lvm {
+		guest, err = vm.LVM()
+		options.Network = true
+	}
+	if err != nil {
+		return err
+	}
+	maps.Copy(guest.Files, files)
 	image, err := vm.Build(ctx, guest)
 	if err != nil {
 		return err

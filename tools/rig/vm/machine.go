@@ -111,6 +111,9 @@ func (m *Machine) launch() (*power, error) {
 	if err != nil {
 		return nil, err
 	}
+	if m.rig.group != "" {
+		arguments = append(arguments, network(m.rig.group, m.id)...)
+	}
 	program := exec.Command("nice", append([]string{"-n", strconv.Itoa(m.rig.options.Nice), m.rig.qemu}, arguments...)...)
 	program.ExtraFiles = theirs
 	words := &lineWriter{say: func(text string) { m.rig.log.add(m.id, SourceQEMU, text) }}

@@ -33,6 +33,7 @@ type Options struct {
 	Watchdog Watchdog
 	// StayDown lets a machine that resets itself, or is reset by its watchdog, stay off instead of booting anew.
 	StayDown bool
+	Network  bool          // the machines see each other on eth0, 10.9.0.ID, and nobody else
 	MemoryMB int           // 0: 256, which is enough for sanlock and a few programs
 	Nice     int           // of QEMU; 0: 5
 	Kill     time.Duration // bounds how long Close waits for a QEMU; 0: 10 s
@@ -49,6 +50,7 @@ type Rig struct {
 	log      *Log
 	launcher *launcher
 	machines []*Machine
+	group    string // of the network
 }
 
 // QEMU is the program that runs the machines.
@@ -77,7 +79,11 @@ func New(options Options) (*Rig, error) {
 			return nil, fmt.Errorf("disk %d: %w", i, err)
 		}
 	}
-	return &Rig{options: options, qemu: qemu, log: newLog(options.Echo), launcher: newLauncher()}, nil
+	r := &Rig{options: options, qemu: qemu, log: newLog(options.Echo), launcher: newLauncher()}
+	if options.Network {
+		r.group = networkGroup()
+	}
+	return r, nil
 }
 
 // Log is what happened so far.
