@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 )
 
-// LVM is the standard guest with Debian's LVM, lvmlockd, corosync and dlm_controld, which must be installed here.
-// Each lvm command is a link to one program.
+// LVM is the standard guest with Debian's LVM, lvmlockd, corosync and dlm_controld, which must be installed here,
+// and our dlmshell. Each lvm command is a link to one program.
 func LVM() (Guest, error) {
 	g := Standard()
 	for _, name := range []string{
@@ -25,5 +25,6 @@ func LVM() (Guest, error) {
 	} {
 		g.Links["/usr/sbin/"+name] = "lvm"
 	}
+	g.Built[Ours+"dlmshell"] = "github.com/tenurelock/tenure/tools/rig/dlmshell"
 	return g, nil
 }
