@@ -14,7 +14,10 @@ type Ask struct {
 	Version    int64
 	MaxRetries int
 	Args       string // lv_lock_args of this request
-	retries    int
+	retries    int    // how often the lock manager said Again and it was asked anew
+	paused     bool   // not before the next Resume
+	unheard    bool   // our own: gives back what the client was never told of; nobody waits for its answer
+	said       error  // what the lock manager said last, nil if it was not asked or agreed
 }
 
 // Answer ends an Ask.
@@ -24,7 +27,8 @@ type Answer struct {
 	ManagerValue lvmwire.Result // of the last call made for it, 0 if none was
 	Flags        lvmwire.Flags  // SHExists, LVLock …
 	Owner        lvmwire.Owner
-	Err          error // what the lock manager said, for the log
+	Validity     Validity // what may still be believed of copies made under an earlier lock
+	Err          error    // what the lock manager said, for the log
 }
 
 // CallKind is what a resource wants of its lock manager.
