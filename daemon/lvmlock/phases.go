@@ -90,22 +90,22 @@ func (l *Locks) unlock() bool {
 	return true
 }
 
-// depart (P3) cleans up after clients that are gone: first their lock, then what they asked. If the lock manager
-// cannot take the lock back it is tried again, as nobody else would ever ask for that.
+// depart (P3) cleans up after clients that are gone: what they asked, then their lock. If the lock manager cannot
+// take that back it is tried again, as nobody else would ever ask for it.
 func (l *Locks) depart() bool {
 	for i, d := range l.closing {
 		if d.paused {
 			continue
 		}
-		if at := l.transient(d.client); at >= 0 {
-			l.drop(nil, at)
-			return true
-		}
-		l.closing = slices.Delete(l.closing, i, i+1)
 		for _, a := range slices.Clone(l.queue) {
 			if a.Client == d.client && !a.unheard {
 				l.end(a, lvmwire.Canceled)
 			}
+		}
+		if at := l.transient(d.client); at >= 0 {
+			l.drop(nil, at)
+		} else {
+			l.closing = slices.Delete(l.closing, i, i+1)
 		}
 		return true
 	}
