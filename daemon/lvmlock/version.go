@@ -28,40 +28,37 @@ func (v Validity) Fresh(version uint32) bool {
 // lock needs one per VG; the zero Cache is that of a VG never looked at.
 type Cache struct {
 	version uint32
-	zero    bool // the block was empty when last read: an empty one again is nothing new
+	empty   bool // the block was, when last read
 }
 
 // Version is the last version that was seen or written.
 func (c *Cache) Version() uint32 { return c.version }
 
-// Read takes note of a value block that came with a lock, and tells what it means for copies. A block may be empty:
-// nobody wrote it yet, or its writer's host died and the lock manager lost it.
+// Read takes note of a value block that came with a lock, and tells what it means for copies. An empty block vouches
+// for nothing: nobody wrote it yet, or its writer's host died and the lock manager lost it, or there are no value
+// blocks at all (2.03.40 with sanlock). Stock calls the second empty one in a row no news, which would be wrong there.
 func (c *Cache) Read(block Value) Validity {
-	read := block.Version
-	if !block.Set {
-		read = 0
+	if !block.Set || block.Version == 0 {
+		c.empty = true
+		return Validity{Changed: true}
 	}
-	known, empty := c.version, c.zero
-	if read == 0 {
-		c.zero = true
-		return Validity{Changed: !empty}
-	}
-	c.version, c.zero = read, false
+	known, wasEmpty := c.version, c.empty
+	c.version, c.empty = block.Version, false
 	switch {
-	case empty && read <= known:
+	case wasEmpty && block.Version <= known:
 		// Counted anew since the block was lost: the same number is not the same state.
 		return Validity{Changed: true}
-	case read == known:
+	case block.Version == known:
 		return Validity{}
-	case read < known:
+	case block.Version < known:
 		return Validity{Changed: true}
 	default:
-		return Validity{Changed: true, Since: read}
+		return Validity{Changed: true, Since: block.Version}
 	}
 }
 
 // Wrote takes note of what this host wrote itself when it gave EX up.
-func (c *Cache) Wrote(v Value) { c.version, c.zero = v.Version, false }
+func (c *Cache) Wrote(v Value) { c.version, c.empty = v.Version, false }
 
 // hasValue says which resources have a value block: LVs do without.
 func hasValue(k lvmwire.Kind) bool { return k == lvmwire.GL || k == lvmwire.VG }
