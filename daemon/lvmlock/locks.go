@@ -29,7 +29,7 @@ type Locks struct {
 	queue   []*Ask       // in order of arrival
 	closing []departure
 	known   Cache
-	last    ClientID // who asked last
+	last    ClientID // who asked or was answered last
 	under   *job
 	stray   bool // giving back what nobody holds failed; not again before the next Resume
 	answers []Answer
@@ -123,8 +123,9 @@ func (l *Locks) Answers() []Answer {
 }
 
 // Undelivered tells that an answer did not reach its client. If an LV was locked for it, then nobody knows of that
-// lock, which may outlive the connection; so it is given back, unless another client asked for the LV meanwhile and
-// relies on what it saw (spec lvmlockd 3.6.2).
+// lock, which may outlive the connection; so it is given back, unless another client asked for the LV or was
+// answered meanwhile, and relies on what it saw (spec lvmlockd 3.6.2). The answer counts too: who asked earlier, and was
+// refused for the time being, is served by a lock that came since.
 func (l *Locks) Undelivered(a Answer) {
 	if a.Flags&lvmwire.LVLock == 0 || a.Ask.Client != l.last {
 		return

@@ -190,6 +190,7 @@ func (l *Locks) endWith(answer Answer) {
 	if a.unheard {
 		return
 	}
+	l.last = a.Client
 	answer.ManagerValue, answer.Err = ResultOf(a.said), a.said
 	var e *Error
 	if errors.As(a.said, &e) {
