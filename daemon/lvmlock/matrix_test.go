@@ -58,14 +58,14 @@ a=sh P=sh  | b P-un | 0          | a=sh
            | a P-ex | 0          | P=ex
            | a un   | -2         |
            | a P-un | -2         |`
-	for _, row := range strings.Split(strings.TrimLeft(matrix, "\n"), "\n") {
+	for row := range strings.SplitSeq(strings.TrimLeft(matrix, "\n"), "\n") {
 		cell := strings.Split(row, "|")
 		for i := range cell {
 			cell[i] = strings.TrimSpace(cell[i])
 		}
 		s := &stage{t: t, willing: true, heard: map[ClientID]Answer{}}
 		s.l = NewLocks(Resource{Kind: lvmwire.LV, Name: "r"})
-		for _, h := range strings.Fields(cell[0]) {
+		for h := range strings.FieldsSeq(cell[0]) {
 			prefix := ""
 			if h[0] == 'P' {
 				h, prefix = "z"+h[1:], "P-"

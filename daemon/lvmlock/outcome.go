@@ -12,8 +12,7 @@ func ResultOf(err error) lvmwire.Result {
 	if err == nil {
 		return lvmwire.OK
 	}
-	var e *Error
-	if errors.As(err, &e) && e.Result != lvmwire.OK {
+	if e, ok := errors.AsType[*Error](err); ok && e.Result != lvmwire.OK {
 		return e.Result
 	}
 	return lvmwire.ManagerError
@@ -89,8 +88,8 @@ func (l *Locks) locked(j *job, o Outcome) {
 // may be over in a moment: the GL and a VG are held for one command only, and of an LV the lock manager knows.
 func (l *Locks) refused(a *Ask, err error) {
 	result := ResultOf(err)
-	var e *Error
-	mayPass := hasValue(l.of.Kind) || errors.As(err, &e) && e.Retry
+	e, ok := errors.AsType[*Error](err)
+	mayPass := hasValue(l.of.Kind) || ok && e.Retry
 	if result == lvmwire.Again && mayPass && a.retries <= a.MaxRetries {
 		a.retries++
 		a.paused = true
@@ -192,8 +191,7 @@ func (l *Locks) endWith(answer Answer) {
 	}
 	l.last = a.Client
 	answer.ManagerValue, answer.Err = ResultOf(a.said), a.said
-	var e *Error
-	if errors.As(a.said, &e) {
+	if e, ok := errors.AsType[*Error](a.said); ok {
 		answer.Owner = e.Owner
 	}
 	l.answers = append(l.answers, answer)
