@@ -125,7 +125,11 @@ func TestContract(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- lock(t, s, lvmlock.Resource{Name: "slow"}, lvmwire.EX) }()
 		synctest.Wait()
+		begin := time.Now()
 		result(t, lock(t, s, lvmlock.Resource{Name: "slow"}, lvmwire.EX), lvmwire.BadRequest)
+		if time.Since(begin) != 0 {
+			t.Error("a second call for a resource was let in")
+		}
 		result(t, lock(t, s, lv, lvmwire.EX), lvmwire.OK)
 		result(t, <-done, lvmwire.OK)
 		result(t, s.Leave(t.Context(), false), lvmwire.OK)
@@ -148,7 +152,8 @@ func TestValueBlock(t *testing.T) {
 	read(lvmlock.Value{})
 	result(t, lock(t, b, vglk, lvmwire.EX), lvmwire.OK)
 	result(t, b.Convert(t.Context(), vglk, lvmwire.EX, lvmwire.SH, &lvmlock.Value{Version: 5}), lvmwire.OK)
-	read(lvmlock.Value{Version: 5, Set: true}) // and the 99 of an SH was not written
+	read(lvmlock.Value{Version: 5, Set: true})
+	read(lvmlock.Value{Version: 5, Set: true}) // the 99 of an SH was not written
 	result(t, b.Convert(t.Context(), vglk, lvmwire.SH, lvmwire.EX, nil), lvmwire.OK)
 	result(t, b.Unlock(t.Context(), vglk, lvmwire.EX, &lvmlock.Value{Version: 6}), lvmwire.OK)
 	read(lvmlock.Value{Version: 6, Set: true})
@@ -250,6 +255,7 @@ func TestGlobalLock(t *testing.T) {
 	result(t, lock(t, s, glob, lvmwire.EX), lvmwire.OK)
 	result(t, s.Unlock(t.Context(), glob, lvmwire.EX, nil), lvmwire.OK)
 	result(t, lock(t, other, glob, lvmwire.EX), lvmwire.Unattached)
+	result(t, lock(t, other, vglk, lvmwire.EX), lvmwire.OK)
 	result(t, s.(lvmlock.GlobalLocker).SetGlobal(t.Context(), false), lvmwire.OK)
 	result(t, other.(lvmlock.GlobalLocker).SetGlobal(t.Context(), true), lvmwire.OK)
 	result(t, lock(t, s, glob, lvmwire.EX), lvmwire.Unattached)
@@ -341,6 +347,9 @@ func TestLoseAndDie(t *testing.T) {
 	result(t, lock(t, a, lv, lvmwire.SH), lvmwire.Again)
 	host2.Die()
 	result(t, lock(t, a, lv, lvmwire.SH), lvmwire.OK)
+	if n, _, err := a.Hosts(t.Context()); n != 0 || err != nil {
+		t.Errorf("hosts %d, %v", n, err)
+	}
 }
 
 func TestSetRemote(t *testing.T) {
