@@ -66,7 +66,7 @@ func (l *Locks) Ask(a *Ask) {
 // answered Canceled. A request of which the call is under way ends as that does.
 func (l *Locks) Close(c ClientID) {
 	known := func(d departure) bool { return d.client == c }
-	if c != 0 && !slices.ContainsFunc(l.closing, known) {
+	if !slices.ContainsFunc(l.closing, known) {
 		l.closing = append(l.closing, departure{client: c})
 	}
 }
