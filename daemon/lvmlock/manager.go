@@ -60,7 +60,8 @@ type LockManager interface {
 
 // Lockspace is a VG's locks (or the global lock's own). For one resource there is never more than one call at a time.
 type Lockspace interface {
-	// Join makes this host a member, which may take minutes; generation is 0 where there is no such thing.
+	// Join makes this host a member, which may take minutes; generation is 0 where there is no such thing. After an error
+	// Leave is still called, and only closes what Prepare opened.
 	Join(ctx context.Context, o JoinOptions) (generation uint64, err error)
 	// Leave gives back what is held and ends the membership; the device is closed when it returns. With free the VG is
 	// being removed: nothing of the lockspace can be used afterwards. After an error that says Busy we are still
@@ -96,6 +97,11 @@ type (
 	Adopter interface {
 		// Lockspaces returns the names of the joined lockspaces, those with "lvm_" only.
 		Lockspaces(ctx context.Context) ([]string, error)
+	}
+	// Identifier is an Adopter that can tell as which host a lockspace is joined.
+	Identifier interface {
+		// HostID returns our host id in a lockspace that Lockspaces returned.
+		HostID(ctx context.Context, space string) (uint64, error)
 	}
 	// Refresher can make other hosts look at an LV anew.
 	Refresher interface {

@@ -1,0 +1,244 @@
+package lvmlock
+
+import (
+	"context"
+
+	"github.com/tenurelock/tenure/daemon/lvmwire"
+)
+
+// teardown is a lockspace on its way out.
+type teardown struct {
+	tell   *pending // who wants to know, nil: nobody
+	free   bool     // the VG is being removed
+	always bool     // the answer is OK whatever the lock manager says
+	begun  bool
+}
+
+// whenQuiet calls f as soon as no call for an LV is under way: until then nobody knows whether the LV is locked.
+func (s *space) whenQuiet(f func()) {
+	if !s.locking() {
+		f()
+		return
+	}
+	s.quiet = append(s.quiet, f)
+}
+
+// stop leaves the lockspace unless an LV is locked (spec lvmlockd 3.4.3).
+func (s *space) stop(p *pending) {
+	if p.req.Options&lvmwire.Force != 0 {
+		s.beginStop(p, false)
+		return
+	}
+	s.whenQuiet(func() {
+		switch {
+		case s.state != running:
+			p.result(s, lvmwire.NoLockspace)
+		case s.holdsLV():
+			p.result(s, lvmwire.Busy)
+		default:
+			s.beginStop(p, false)
+		}
+	})
+}
+
+// freeVG leaves the lockspace for ever, if no other host is in it (spec 3.4.5). Unlike stock it is refused while an LV
+// is locked here.
+func (s *space) freeVG(p *pending) { s.leaveAlone(p, true) }
+
+// renameBefore stops the lockspace, if no other host is in it and no LV is locked (spec 3.4.6).
+func (s *space) renameBefore(p *pending) { s.leaveAlone(p, false) }
+
+func (s *space) leaveAlone(p *pending, free bool) {
+	s.askHosts(p, func() {
+		s.whenQuiet(func() {
+			switch {
+			case s.state != running:
+				p.result(s, lvmwire.NoLockspace)
+			case s.holdsLV():
+				s.log.Warn().Str("request", p.req.Name).Msg("refused: an LV is locked on this host")
+				p.result(s, lvmwire.Busy)
+			default:
+				s.beginStop(p, free)
+			}
+		})
+	})
+}
+
+// askHosts calls then if no other host can be in the lockspace, and answers if one can.
+func (s *space) askHosts(p *pending, then func()) {
+	s.call(func() func() {
+		others, unsure, err := s.locks.Hosts(s.engine.ctx)
+		return func() {
+			v := verdict{typ: p.typ(s), generation: s.generation}
+			switch {
+			case s.state != running:
+				v.result = lvmwire.NoLockspace
+			case err != nil:
+				s.log.Error().Err(err).Msg("other hosts are not known")
+				v.result = ResultOf(err)
+				v.manager = v.result
+			case others > 0 || unsure:
+				s.log.Info().Int("hosts", others).Bool("unsure", unsure).Msg("other hosts may use the lockspace")
+				v.result, v.manager = lvmwire.Busy, lvmwire.Busy
+				if unsure {
+					v.flags |= lvmwire.HostsUnknown
+				}
+			default:
+				then()
+				return
+			}
+			p.answer(v)
+		}
+	})
+}
+
+// beginStop withdraws what waits. What is under way ends first, then everything is given back (advance).
+func (s *space) beginStop(p *pending, free bool) {
+	s.state = stopping
+	s.leaving = &teardown{tell: p, free: free}
+	s.log.Info().Bool("free", free).Msg("lockspace: leaving")
+	for _, l := range s.lanes {
+		l.locks.Cancel(lvmwire.Canceled)
+		s.deliver(l)
+	}
+	for _, o := range s.slots {
+		o.p.result(s, lvmwire.NoLockspace)
+	}
+	s.slots = nil
+}
+
+// advance takes the next step of leaving.
+func (s *space) advance() {
+	t := s.leaving
+	if t == nil || t.begun || s.calls > 0 {
+		return
+	}
+	t.begun = true
+	var calls []Call
+	if !t.free { // Leave marks the leases as removed while they are held
+		for _, l := range s.lanes {
+			if c, due := l.locks.Clear(); due {
+				calls = append(calls, c)
+			}
+		}
+	}
+	s.call(func() func() {
+		for _, c := range calls {
+			if out := s.carryOut(c); out.Err != nil {
+				s.log.Error().Err(out.Err).Str("resource", c.Resource.Name).Msg("not given back: the lock manager says no")
+			}
+		}
+		err := s.locks.Leave(s.engine.ctx, t.free)
+		return func() { s.left(t, err) }
+	})
+}
+
+// left ends the lockspace, or opens it again if the lock manager still needs it.
+func (s *space) left(t *teardown, err error) {
+	s.lanes = map[laneKey]*lane{}
+	s.leaving = nil
+	if e := errorOf(err); e != nil && e.Result == lvmwire.Busy {
+		s.log.Warn().Err(err).Msg("lockspace: still in use, it goes on")
+		s.state = running
+		s.lane(laneKey{lvmwire.VG, "VGLK"}, "")
+		t.tell.result(s, lvmwire.Busy)
+		return
+	}
+	var v verdict
+	if err != nil {
+		s.log.Error().Err(err).Msg("lockspace: left, but the lock manager complains")
+		if !t.always {
+			v.result = ResultOf(err)
+			v.manager = v.result
+		}
+	} else {
+		s.log.Info().Msg("lockspace: left")
+	}
+	if t.free && s.engine.removedGlobal(s) {
+		v.flags |= lvmwire.WarnGLRemoved
+	}
+	s.end()
+	if t.tell != nil {
+		v.typ, v.generation = t.tell.typ(s), s.generation
+		t.tell.answer(v)
+	}
+}
+
+// stopAll stops the lockspaces in which nothing is locked, with Force all, and answers how many are left; with Wait
+// when none is (spec 3.4.4).
+func (e *Engine) stopAll(ctx context.Context, req lvmwire.Request) verdict {
+	force := req.Options&lvmwire.Force != 0
+	if req.Options&lvmwire.Wait != 0 {
+		return verdict{typ: req.Type, result: lvmwire.Result(e.drain(ctx, force))}
+	}
+	left := e.stopIdle(force)
+	return verdict{typ: req.Type, result: lvmwire.Result(left)}
+}
+
+// Shutdown stops the lockspaces in which nothing is locked, waits for them and returns how many remain.
+func (e *Engine) Shutdown(ctx context.Context) int {
+	e.stopIdle(false)
+	left := 0
+	_ = e.await(ctx, func() bool {
+		left = len(e.spaces)
+		for _, s := range e.spaces {
+			if s.now().state == stopping {
+				return false
+			}
+		}
+		return true
+	})
+	if left == 1 && e.lookup(globalKey) != nil && ctx.Err() == nil {
+		return e.drainGlobal(ctx)
+	}
+	return left
+}
+
+// drainGlobal stops lvm_global after all VGs, if nobody holds the global lock.
+func (e *Engine) drainGlobal(ctx context.Context) int {
+	e.stopIdle(false)
+	left := 0
+	_ = e.await(ctx, func() bool {
+		left = len(e.spaces)
+		s := e.spaces[globalKey]
+		return s == nil || s.now().state != stopping
+	})
+	return left
+}
+
+// drain stops lockspaces as they become idle, until none is left.
+func (e *Engine) drain(ctx context.Context, force bool) int {
+	for {
+		e.mu.Lock()
+		news, left := e.news, len(e.spaces)
+		e.mu.Unlock()
+		if left == 0 {
+			return 0
+		}
+		e.stopIdle(force)
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return left
+		case <-e.ctx.Done():
+			return left
+		}
+	}
+}
+
+// stopIdle begins to stop every lockspace in which nothing is locked and returns how many lockspaces there are. The one
+// of the global lock goes last.
+func (e *Engine) stopIdle(force bool) int {
+	all := e.all()
+	for _, s := range all {
+		if s.global && !e.deserted(s.typ) {
+			continue
+		}
+		s.post(func() {
+			if s.state == running && (force || s.idle()) {
+				s.beginStop(nil, false)
+			}
+		})
+	}
+	return len(all)
+}
