@@ -133,9 +133,11 @@ func (s *space) space() sanlockwire.Lockspace {
 	}
 }
 
-// Join adds the lockspace to the daemon, which waits until our host id is surely ours.
+// Join adds the lockspace to the daemon, which waits until our host id is surely ours. After an error the lockspace is
+// of no more use.
 func (s *space) Join(ctx context.Context, o lvmlock.JoinOptions) (uint64, error) {
 	if err := s.m.claim(s); err != nil {
+		s.close()
 		return 0, err
 	}
 	err := s.add(ctx, o)
@@ -144,6 +146,7 @@ func (s *space) Join(ctx context.Context, o lvmlock.JoinOptions) (uint64, error)
 	}
 	if err != nil {
 		s.m.unclaim(s)
+		s.close()
 		return 0, diskError("join", s.name.String(), err)
 	}
 	s.watch()
@@ -285,9 +288,12 @@ func (s *space) Leave(ctx context.Context, free bool) error {
 		return err
 	}
 	defer s.exit()
-	s.setLeaving(true)
-	s.giveBack(free)
 	if s.stop != nil {
+		if err := s.orphaned(ctx); err != nil {
+			return err
+		}
+		s.setLeaving(true)
+		s.giveBack(free)
 		if err := s.remove(ctx); err != nil {
 			s.setLeaving(false)
 			e := diskError("leave", s.name.String(), err)
@@ -300,13 +306,39 @@ func (s *space) Leave(ctx context.Context, free bool) error {
 		s.watchers.Wait()
 		s.m.unclaim(s)
 	}
-	if err := s.hold.Close(); err != nil {
-		s.m.cfg.Log.Warn().Err(err).Stringer("space", s.name).Msg("close the connection to sanlock")
-	}
+	s.close()
 	if free {
 		s.erase(ctx)
 	}
 	return nil
+}
+
+// close ends our registration with the daemon. It may have ended it first, and it may be closed already.
+func (s *space) close() {
+	if err := s.hold.Close(); err != nil {
+		s.m.cfg.Log.Debug().Err(err).Stringer("space", s.name).Msg("close the connection to sanlock")
+	}
+}
+
+// orphaned refuses to leave while an earlier life of this host holds something, before anything is given back.
+func (s *space) orphaned(ctx context.Context) error {
+	count := 0
+	err := s.m.ask(ctx, func(c *client.Conn) error {
+		return c.Status(ctx, sanlockwire.StatusAll, func(st sanlockwire.State) error {
+			list, _ := sanlockwire.Word(st.Text, "list")
+			if st.Type == sanlockwire.StateResource && st.Resource.Space.Equal(s.name) && list == "orphan" {
+				count++
+			}
+			return nil
+		})
+	})
+	if err != nil || count == 0 {
+		return nil // a daemon that does not answer has left already; one that refuses says so again
+	}
+	return &lvmlock.Error{
+		Op: "leave", What: s.name.String(), Result: lvmwire.Busy,
+		Err: fmt.Errorf("%d leases of an earlier lvmlockd are held; adopt them first", count),
+	}
 }
 
 func (s *space) setLeaving(leaving bool) {

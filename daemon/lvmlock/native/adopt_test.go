@@ -1,0 +1,102 @@
+package native
+
+import (
+	"testing"
+
+	"github.com/tenurelock/tenure/daemon/lvmlock"
+	"github.com/tenurelock/tenure/daemon/lvmwire"
+)
+
+// TestAdopt: an lvmlockd that is killed leaves its lockspace and its leases, which block others and can be taken over
+// by the next, one by one and in the right mode.
+func TestAdopt(t *testing.T) {
+	t.Parallel()
+	for _, k := range kinds {
+		t.Run(string(k), func(t *testing.T) {
+			t.Parallel()
+			h := start(t, k, 3, disks(t, 80*mib, "vg"))
+			h.format(t, "vg", true)
+			lv := func(i int64) lvmlock.Resource {
+				return lvmlock.Resource{Kind: lvmwire.LV, Name: uuid(int(i)), Args: lvArgs((firstLVSlot + i) * mib)}
+			}
+			for i := range int64(3) {
+				args, err := h.InitLV(t.Context(), h.vg("vg"), nil, uuid(int(i)), "")
+				if err != nil || args != lv(i).Args {
+					t.Fatalf("InitLV: %q, %v", args, err)
+				}
+			}
+			h.liveAndDie(t, "vg", order{lv(0), lvmwire.EX}, order{lv(1), lvmwire.SH}, order{groupLock, lvmwire.SH})
+			h.refuseJoin(t)
+			s := h.joinWith(t, "vg", lvmlock.JoinOptions{AdoptOnly: true})
+			try := func(what string, r lvmlock.Resource, m lvmwire.Mode, o lvmlock.LockOptions, want lvmwire.Result) {
+				t.Helper()
+				_, err := s.Lock(t.Context(), r, m, o)
+				if want == lvmwire.OK && err != nil || want != lvmwire.OK && err == nil {
+					t.Errorf("%s: %v, want %d", what, err, want)
+				}
+				if err != nil {
+					wantResult(t, what, err, want)
+				}
+			}
+			only := lvmlock.LockOptions{AdoptOnly: true}
+			try("an orphan, not adopted", lv(0), lvmwire.EX, lvmlock.LockOptions{}, lvmwire.Orphan)
+			try("EX adopted as SH", lv(0), lvmwire.SH, only, lvmwire.AdoptRetry)
+			try("SH adopted as EX", lv(1), lvmwire.EX, lvmlock.LockOptions{Adopt: true}, lvmwire.AdoptRetry)
+			try("SH adopted as EX", lv(1), lvmwire.EX, only, lvmwire.AdoptRetry)
+			try("none to adopt", lv(2), lvmwire.EX, only, lvmwire.AdoptNone)
+			try("no VG lock to adopt in EX", groupLock, lvmwire.EX, only, lvmwire.AdoptRetry)
+			try("no global lock to adopt", globalLock, lvmwire.SH, only, lvmwire.AdoptNone)
+			wantResult(t, "leave with orphans", s.Leave(t.Context(), false), lvmwire.Busy)
+			try("EX adopted", lv(0), lvmwire.EX, only, lvmwire.OK)
+			try("SH adopted", lv(1), lvmwire.SH, lvmlock.LockOptions{Adopt: true}, lvmwire.OK)
+			try("none, but one is wanted", lv(2), lvmwire.EX, lvmlock.LockOptions{Adopt: true}, lvmwire.OK)
+			try("VG lock adopted", groupLock, lvmwire.SH, only, lvmwire.OK)
+			mustUnlock(t, s, lv(0), lvmwire.EX, nil)
+			mustLock(t, s, lv(0), lvmwire.EX)
+			if err := s.Leave(t.Context(), false); err != nil {
+				t.Error(err)
+			}
+			if names, err := h.Lockspaces(t.Context()); err != nil || len(names) != 0 {
+				t.Errorf("after leaving: lockspaces %q, %v", names, err)
+			}
+		})
+	}
+}
+
+// refuseJoin wants a join that does not adopt to fail while the lockspace is there.
+func (h *host) refuseJoin(t *testing.T) {
+	t.Helper()
+	s, _, err := h.Prepare(t.Context(), h.vg("vg"), lvmlock.PrepareOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Join(t.Context(), lvmlock.JoinOptions{})
+	wantResult(t, "join without adopting", err, lvmwire.Exists)
+	if err := s.Leave(t.Context(), false); err != nil {
+		t.Errorf("leave what was not joined: %v", err)
+	}
+	names, err := h.Lockspaces(t.Context())
+	if err != nil || len(names) != 1 {
+		t.Errorf("after a join that failed: lockspaces %q, %v", names, err)
+	}
+}
+
+// TestAdoptNothing: who wants only what is there does not get a new lockspace.
+func TestAdoptNothing(t *testing.T) {
+	t.Parallel()
+	h := start(t, tenure, 3, disks(t, 80*mib, "vg"))
+	h.format(t, "vg", true)
+	s, _, err := h.Prepare(t.Context(), h.vg("vg"), lvmlock.PrepareOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Join(t.Context(), lvmlock.JoinOptions{AdoptOnly: true}); err == nil {
+		t.Error("joined what was not there to adopt")
+	}
+	if names, err := h.Lockspaces(t.Context()); err != nil || len(names) != 0 {
+		t.Errorf("lockspaces %q, %v", names, err)
+	}
+	if err := s.Leave(t.Context(), false); err != nil {
+		t.Error(err)
+	}
+}
