@@ -7,8 +7,8 @@ import (
 	"github.com/tenurelock/tenure/daemon/lvmwire"
 )
 
-// TestAdopt: an lvmlockd that is killed leaves its lockspace and its leases, which block others and can be taken over
-// by the next, one by one and in the right mode.
+// TestAdopt: an lvmlockd that is killed leaves its lockspace and its leases, which block others and can be
+// taken over by the next, one by one and in the right mode.
 func TestAdopt(t *testing.T) {
 	t.Parallel()
 	for _, k := range kinds {

@@ -45,6 +45,13 @@ func (m *Manager) InitVG(ctx context.Context, vg lvmlock.VG, o lvmlock.InitOptio
 	if err != nil {
 		return fail(lvmwire.BadArgs, err)
 	}
+	size, err := sizeOf(f.path)
+	if err != nil {
+		return fail(lvmwire.DeviceOpen, err)
+	}
+	if least := f.lay.at(firstLVSlot); size < least {
+		return fail(lvmwire.TooLong, fmt.Errorf("%s has %d bytes; leases of this size take %d at least", f.path, size, least))
+	}
 	global := disabledName
 	if o.Global {
 		global = globalName
@@ -182,7 +189,7 @@ func (m *Manager) RenameVG(ctx context.Context, vg lvmlock.VG) error {
 	if err := m.awaitDevice(ctx, f.path); err != nil {
 		return fail(lvmwire.BadArgs, err)
 	}
-	if f.lay, _, err = m.readLayout(ctx, leases.Name{}, f.path, 1); err == nil {
+	if f.lay, err = m.readLayout(ctx, leases.Name{}, f.path); err == nil {
 		err = m.ask(ctx, func(c *client.Conn) error { return f.lockspace(ctx, c) })
 	}
 	if err == nil {

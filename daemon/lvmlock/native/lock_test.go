@@ -64,7 +64,8 @@ func TestLife(t *testing.T) {
 	}
 }
 
-// TestConflict: two hosts, one on each daemon. Whoever has a lock keeps it from the other, who is told about it.
+// TestConflict: two hosts, one on each daemon. Whoever has a lock keeps it from the other, who is told about
+// it.
 func TestConflict(t *testing.T) {
 	t.Parallel()
 	a, b, ha, _ := twoHosts(t, "vg")

@@ -23,8 +23,8 @@ func wantLost(t *testing.T, what string, s *space, within time.Duration) {
 	}
 }
 
-// TestLost: whoever joined a lockspace hears when it is gone, when the daemon is, and when it cannot be renewed, in
-// which case the killpath runs.
+// TestLost: whoever joined a lockspace hears when it is gone, when the daemon is, and when it cannot be
+// renewed, in which case the killpath runs.
 func TestLost(t *testing.T) {
 	t.Parallel()
 	for _, k := range kinds {

@@ -158,18 +158,16 @@ func disk(path string, offset int64) []sanlockwire.Disk {
 	return []sanlockwire.Disk{{Path: path, Offset: uint64(offset)}}
 }
 
-// readLayout reads how a lock LV is laid out from a host's slot of its lockspace, whatever the lockspace is
-// called if name is empty, and the io_timeout there in seconds.
-func (m *Manager) readLayout(ctx context.Context, name leases.Name, path string, host uint64) (layout, uint32, error) {
+// readLayout reads how a lock LV is laid out from its lockspace, whatever that is called if name is empty.
+// The place of host id 1 tells it, which every layout has.
+func (m *Manager) readLayout(ctx context.Context, name leases.Name, path string) (layout, error) {
 	var lay layout
-	var ioTimeout uint32
 	err := m.ask(ctx, func(c *client.Conn) error {
-		l := sanlockwire.Lockspace{Name: name, HostID: host, Disk: sanlockwire.Disk{Path: path}}
-		found, seconds, err := c.ReadLockspace(ctx, l)
+		l := sanlockwire.Lockspace{Name: name, HostID: 1, Disk: sanlockwire.Disk{Path: path}}
+		found, _, err := c.ReadLockspace(ctx, l)
 		if err != nil {
 			return err
 		}
-		ioTimeout = seconds
 		var ok bool
 		if lay, ok = layoutOf(found.Flags); ok {
 			return nil
@@ -179,14 +177,13 @@ func (m *Manager) readLayout(ctx context.Context, name leases.Name, path string,
 		if err != nil {
 			return err
 		}
-		lay = layout{sizes[0].sector, int64(align)}
-		if lay.flags() == 0 {
-			lay.sector = 4096
+		for _, old := range []layout{{512, mib}, {4096, 8 * mib}} {
+			if old.align == int64(align) {
+				lay = old
+				return nil
+			}
 		}
-		if lay.flags() == 0 {
-			return fmt.Errorf("leases of %d bytes on %s; no layout has them", align, path)
-		}
-		return nil
+		return fmt.Errorf("leases of %d bytes on %s; no layout has them", align, path)
 	})
-	return lay, ioTimeout, err
+	return lay, err
 }

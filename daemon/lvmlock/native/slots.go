@@ -84,7 +84,7 @@ func (f finder) pick(ctx context.Context, limit int64) (int64, error) {
 	for {
 		offset, ok := f.free(limit)
 		if !ok {
-			n, err := f.scan(ctx, limit)
+			n, err := f.scan(ctx)
 			if err != nil {
 				return 0, err
 			}
@@ -98,11 +98,9 @@ func (f finder) pick(ctx context.Context, limit int64) (int64, error) {
 		}
 		name, err := f.m.examine(ctx, f.path, offset)
 		switch {
-		case beyondEnd(err):
+		case beyondEnd(err): // it was cut off
 			f.cut(offset)
-			if fresh {
-				limit = min(limit, offset)
-			}
+			limit = min(limit, offset)
 			continue
 		case err != nil:
 			return 0, diskError("read a slot of", f.path, err)
@@ -117,18 +115,18 @@ func (f finder) pick(ctx context.Context, limit int64) (int64, error) {
 }
 
 // scan looks at the next slots, and returns how many there were.
-func (f finder) scan(ctx context.Context, limit int64) (int, error) {
-	to := min(f.end()+scanSlots*f.lay.align, limit/f.lay.align*f.lay.align)
-	names, err := f.m.readNames(ctx, f.path, f.lay, f.end(), to)
+func (f finder) scan(ctx context.Context) (int, error) {
+	names, err := f.m.readNames(ctx, f.path, f.lay, f.end(), f.end()+scanSlots*f.lay.align)
 	if err == nil {
 		f.names = append(f.names, names...)
 		return len(names), nil
 	}
-	// Where the device cannot be read directly, the daemon can.
 	f.m.cfg.Log.Debug().Err(err).Str("path", f.path).Msg("read slots")
-	if f.end() >= to {
-		return 0, nil
-	}
+	return f.scanOne(ctx)
+}
+
+// scanOne looks at the next slot by way of the daemon, where the device cannot be read directly.
+func (f finder) scanOne(ctx context.Context) (int, error) {
 	name, err := f.m.examine(ctx, f.path, f.end())
 	if beyondEnd(err) {
 		return 0, nil
@@ -222,7 +220,7 @@ func (m *Manager) InitLV(
 	}
 	path := m.device(vg.Name, lv)
 	name := spaceName(vg.Name)
-	lay, _, err := m.readLayout(ctx, name, path, 1)
+	lay, err := m.readLayout(ctx, name, path)
 	if err != nil {
 		return "", diskError("init", what, err)
 	}

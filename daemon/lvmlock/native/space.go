@@ -106,7 +106,7 @@ func (s *space) register(ctx context.Context) (*client.Conn, error) {
 
 // look reads the lockspace and the global lock's slot from the disk.
 func (s *space) look(ctx context.Context) error {
-	lay, _, err := s.m.readLayout(ctx, s.name, s.path, s.vg.HostID)
+	lay, err := s.m.readLayout(ctx, s.name, s.path)
 	if err != nil {
 		return diskError("prepare", s.name.String(), err)
 	}
@@ -133,8 +133,8 @@ func (s *space) space() sanlockwire.Lockspace {
 	}
 }
 
-// Join adds the lockspace to the daemon, which waits until our host id is surely ours. After an error the lockspace is
-// of no more use.
+// Join adds the lockspace to the daemon, which waits until our host id is surely ours. After an error the
+// lockspace is of no more use.
 func (s *space) Join(ctx context.Context, o lvmlock.JoinOptions) (uint64, error) {
 	if err := s.m.claim(s); err != nil {
 		s.close()
@@ -320,7 +320,8 @@ func (s *space) close() {
 	}
 }
 
-// orphaned refuses to leave while an earlier life of this host holds something, before anything is given back.
+// orphaned refuses to leave while an earlier life of this host holds something, before anything is given
+// back.
 func (s *space) orphaned(ctx context.Context) error {
 	count := 0
 	err := s.m.ask(ctx, func(c *client.Conn) error {
