@@ -107,10 +107,7 @@ func (e *Engine) AdoptText() []byte {
 		if s.global {
 			continue
 		}
-		text := make(chan string, 1)
-		if s.post(func() { text <- s.adoptText() }) {
-			b.WriteString(<-text)
-		}
+		s.do(func() { b.WriteString(s.adoptText()) })
 	}
 	return b.Bytes()
 }

@@ -152,10 +152,23 @@ func (s *space) handle(p *pending) {
 	case lvmwire.OpDropVG:
 		s.drop(p)
 	case lvmwire.OpSetRemoteLVLock:
-		p.result(s, lvmwire.Perm)
+		s.setRemote(p)
 	default:
 		p.result(s, lvmwire.BadRequest)
 	}
+}
+
+// setRemote has the lock manager of a test pretend that another host holds an LV.
+func (s *space) setRemote(p *pending) {
+	m, ok := s.manager.(interface {
+		SetRemote(vg, uuid string, mode lvmwire.Mode)
+	})
+	if !ok || !s.engine.cfg.Test || p.req.LVUUID == "" {
+		p.result(s, lvmwire.Perm)
+		return
+	}
+	m.SetRemote(s.vg.Name, p.req.LVUUID, p.req.Mode)
+	p.result(s, lvmwire.OK)
 }
 
 // query tells in which mode this host holds a resource.

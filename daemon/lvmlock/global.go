@@ -109,16 +109,13 @@ func (e *Engine) ensureGlobal(ctx context.Context, t lvmwire.LockType) (s *space
 }
 
 // readGlobal reads whether a VG's global lock is enabled; what cannot be read is not.
-func (s *space) readGlobal(ctx context.Context, locks Lockspace) bool {
+func (s *space) readGlobal(ctx context.Context, locks Lockspace) (enabled bool, err error) {
 	g, ok := locks.(GlobalLocker)
 	if !ok {
-		return false
+		return false, nil
 	}
-	enabled, err := g.GlobalEnabled(ctx)
-	if err != nil {
-		s.log.Warn().Err(err).Msg("cannot read whether the global lock is here: taking it as disabled")
-	}
-	return enabled && err == nil
+	enabled, err = g.GlobalEnabled(ctx)
+	return enabled && err == nil, err
 }
 
 // learnGlobal notes what readGlobal found.
@@ -147,7 +144,11 @@ func (e *Engine) search(ctx context.Context) {
 		if st.state != running || !perVG(s.typ) {
 			continue
 		}
-		if s.readGlobal(ctx, st.locks) {
+		enabled, err := s.readGlobal(ctx, st.locks)
+		if err != nil {
+			s.log.Warn().Err(err).Msg("cannot read whether the global lock is here: taking it as disabled")
+		}
+		if enabled {
 			found++
 			s.learnGlobal(true)
 		} else {

@@ -20,10 +20,7 @@ func (e *Engine) Info(d lvmwire.Dialect) []byte {
 		fmt.Fprintf(&b, "info=client pid=%d fd=%d pi=%d id=%d name=%s\n", c.pid, c.fd, i, c.id, word(c.named()))
 	}
 	for _, s := range e.all() {
-		text := make(chan string, 1)
-		if s.post(func() { text <- s.info(d) }) {
-			b.WriteString(<-text)
-		}
+		s.do(func() { b.WriteString(s.info(d)) })
 	}
 	return []byte(b.String())
 }

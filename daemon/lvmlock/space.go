@@ -141,6 +141,19 @@ func (s *space) post(f func()) bool {
 	}
 }
 
+// do is post, and waits until f has returned and its effect can be seen.
+func (s *space) do(f func()) {
+	done := make(chan struct{})
+	posted := s.post(func() {
+		f()
+		s.publish()
+		close(done)
+	})
+	if posted {
+		<-done
+	}
+}
+
 func (s *space) run() {
 	defer close(s.gone)
 	defer s.alarm.Stop()

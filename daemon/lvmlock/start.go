@@ -76,35 +76,48 @@ func joinOptions(f lvmwire.Flags) JoinOptions {
 
 // open prepares and joins, beside the space's goroutine.
 func (s *space) open(p *pending, o JoinOptions) {
-	wait := p.req.Options&lvmwire.Wait != 0
-	repair := p.req.Options&lvmwire.Repair != 0
 	s.engine.spawn(func() {
 		ctx := s.engine.ctx
-		locks, previous, err := s.manager.Prepare(ctx, s.vg, PrepareOptions{Repair: repair})
+		prepare := PrepareOptions{Repair: p.req.Options&lvmwire.Repair != 0}
+		locks, previous, err := s.manager.Prepare(ctx, s.vg, prepare)
 		if err != nil {
 			s.post(func() { s.failed(p, "prepare", err) })
 			return
 		}
-		enabled := s.readGlobal(ctx, locks)
-		s.post(func() {
-			s.log.Info().Uint64("previous_generation", previous).Msg("lockspace: prepared, joining")
-			s.learnGlobal(enabled)
-			if !wait {
-				p.answer(verdict{typ: p.typ(s), previous: previous})
-			}
-		})
-		generation, err := locks.Join(ctx, o)
-		if err != nil {
-			if e := locks.Leave(ctx, false); e != nil {
-				s.log.Warn().Err(e).Msg("lockspace: what was opened for the join is not closed")
-			}
-			s.post(func() { s.failed(p, "join", err) })
-			return
+		s.join(ctx, p, locks, previous, o)
+	})
+}
+
+// join does the slow part of open.
+func (s *space) join(ctx context.Context, p *pending, locks Lockspace, previous uint64, o JoinOptions) {
+	enabled, unread := s.readGlobal(ctx, locks)
+	s.post(func() {
+		s.log.Info().Uint64("previous_generation", previous).Msg("lockspace: prepared, joining")
+		s.learnGlobal(enabled)
+		if p.req.Options&lvmwire.Wait == 0 {
+			p.answer(verdict{typ: p.typ(s), previous: previous})
 		}
-		s.post(func() {
-			s.joined(locks, generation, p.internal)
-			p.answer(verdict{typ: p.typ(s), previous: previous, generation: generation})
-		})
+	})
+	generation, err := locks.Join(ctx, o)
+	if err != nil {
+		if e := locks.Leave(ctx, false); e != nil {
+			s.log.Warn().Err(e).Msg("lockspace: what was opened for the join is not closed")
+		}
+		s.post(func() { s.failed(p, "join", err) })
+		return
+	}
+	late := false
+	if unread != nil { // some can tell only after the join
+		if late, err = s.readGlobal(ctx, locks); err != nil {
+			s.log.Warn().Err(err).Msg("cannot read whether the global lock is here: taking it as disabled")
+		}
+	}
+	s.post(func() {
+		if late {
+			s.learnGlobal(true)
+		}
+		s.joined(locks, generation, p.internal)
+		p.answer(verdict{typ: p.typ(s), previous: previous, generation: generation})
 	})
 }
 

@@ -234,7 +234,7 @@ func (e *Engine) stopIdle(force bool) int {
 		if s.global && !e.deserted(s.typ) {
 			continue
 		}
-		s.post(func() {
+		s.do(func() {
 			if s.state == running && (force || s.idle()) {
 				s.beginStop(nil, false)
 			}

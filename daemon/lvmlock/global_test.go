@@ -1,0 +1,137 @@
+package lvmlock_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/tenurelock/tenure/daemon/lvmlock"
+	"github.com/tenurelock/tenure/daemon/lvmwire"
+)
+
+func initVG(vg, opts string) string {
+	return "init_vg vg_name=" + vg + " vg_lock_type=sanlock vg_lock_args=lvmlock opts=" + opts
+}
+
+func TestGlobalLockGoesToTheFirst(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newHooked(lvmwire.Sanlock)
+		h := newHost(t, m)
+		h.send(1, initVG("vg1", "none"))
+		h.send(2, initVG("vg2", "none"))
+		synctest.Wait()
+		if got := h.heard(); len(got) != 2 {
+			t.Fatalf("two init_vg: %q", got)
+		}
+		h.start(1, "vg2", "sanlock")
+		h.want(1, "lock_gl mode=sh vg_lock_type=none", "-210 NO_GL_LS,")
+		h.start(1, "vg1", "sanlock")
+		h.want(1, "lock_gl mode=sh vg_lock_type=none", "0 sanlock")
+		h.want(1, "stop_vg vg_name=vg1", "0")
+		h.want(1, "lock_gl mode=sh vg_lock_type=none", "-210 NO_GL_LS,")
+		h.want(1, initVG("vg3", "none"), "0 vg=1.0.0:lvmlock")
+		h.want(1, initVG("vg2", "none"), "-17")
+	})
+}
+
+// TestGlobalLockTwice has the global lock enabled in two VGs, as two hosts can bring about that do not know of each other.
+func TestGlobalLockTwice(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newHooked(lvmwire.Sanlock)
+		h := newHost(t, m)
+		for _, vg := range []string{"vg1", "vg2"} {
+			h.want(1, initVG(vg, "enable"), "0 vg=1.0.0:lvmlock")
+		}
+		h.want(1, initVG("vg3", "disable"), "0 vg=1.0.0:lvmlock")
+		h.start(1, "vg1", "sanlock")
+		h.want(1, "lock_gl mode=sh vg_lock_type=none", "0 sanlock")
+		h.want(1, "lock_vg mode=sh vg_name=vg1", "0 sanlock")
+		h.gone(1)
+		h.start(1, "vg2", "sanlock")
+		h.start(1, "vg3", "sanlock")
+		h.want(1, "lock_gl mode=sh vg_lock_type=none", "0 sanlock DUP_GL_LS,")
+		h.want(1, "lock_vg mode=sh vg_name=vg1", "0 sanlock DUP_GL_LS,")
+		h.want(1, "lock_vg mode=sh vg_name=vg2", "0 sanlock DUP_GL_LS,")
+		h.want(1, "lock_vg mode=sh vg_name=vg3", "0 sanlock")
+		h.gone(1)
+		other := newHost(t, m.Host(2)) // it corrects that
+		other.start(1, "vg2", "sanlock")
+		other.want(1, "disable_gl vg_name=vg2", "0 sanlock")
+		h.want(1, "lock_gl mode=sh vg_lock_type=none", "0 sanlock")
+		h.want(1, "lock_vg mode=sh vg_name=vg1", "0 sanlock")
+	})
+}
+
+// TestGlobalLockMoves has another host move the global lock while we know where it was.
+func TestGlobalLockMoves(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newHooked(lvmwire.Sanlock)
+		h, other := newHost(t, m), newHost(t, m.Host(2))
+		h.want(1, initVG("vg1", "none"), "0 vg=1.0.0:lvmlock")
+		h.start(1, "vg1", "sanlock")
+		h.want(1, initVG("vg2", "none"), "0 vg=1.0.0:lvmlock")
+		h.start(1, "vg2", "sanlock")
+		other.start(1, "vg1", "sanlock")
+		other.start(1, "vg2", "sanlock")
+		other.want(1, "disable_gl vg_name=vg1", "0 sanlock")
+		h.want(1, "lock_gl mode=sh vg_lock_type=none", "-210 sanlock NO_GL_LS,")
+		other.want(1, "enable_gl vg_name=vg2", "0 sanlock")
+		h.want(1, "lock_gl mode=sh vg_lock_type=none", "0 sanlock")
+		other.want(1, "lock_gl mode=ex vg_lock_type=none", "-11 sanlock")
+		h.want(1, "enable_gl vg_name=vg1", "-22 sanlock")
+	})
+}
+
+// TestGlobalLockOfAVGThatNeverStarted does not stand in the way of enabling it elsewhere.
+func TestGlobalLockOfAVGThatNeverStarted(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newHooked(lvmwire.Sanlock)
+		h := newHost(t, m)
+		h.want(1, initVG("vg1", "none"), "0 vg=1.0.0:lvmlock")
+		h.want(1, initVG("vg2", "none"), "0 vg=1.0.0:lvmlock")
+		h.start(1, "vg2", "sanlock")
+		h.want(1, "enable_gl vg_name=vg2", "0 sanlock")
+		h.want(1, "lock_gl mode=ex vg_lock_type=none", "0 sanlock")
+	})
+}
+
+func TestTwoManagers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHost(t, newHooked(lvmwire.Sanlock), func(c *lvmlock.Config) {
+			c.Managers = append([]lvmlock.LockManager{newHooked(lvmwire.DLM)}, c.Managers...)
+		})
+		h.want(1, "running_lm", "-54")
+		h.want(1, "lock_gl mode=ex vg_lock_type=none", "-210 NO_LOCKSPACES,NO_GL_LS")
+		h.want(1, "lock_gl mode=ex vg_lock_type=sanlock", "-210 sanlock NO_LOCKSPACES,NO_GL_LS,")
+		h.want(1, "lock_gl mode=ex vg_lock_type=dlm", "0 dlm")
+		h.start(1, "vg", "dlm")
+		h.want(1, "lock_vg vg_name=vg mode=ex vg_lock_type=sanlock", "-22 sanlock")
+		h.want(1, "lock_vg vg_name=vg mode=ex vg_lock_type=idm", "-22 idm")
+		h.want(1, "lock_vg vg_name=nosuch mode=ex vg_lock_type=idm", "-93 idm")
+		h.start(1, "global", "sanlock") // not to be confused with dlm's lvm_global
+		h.want(1, "lock_vg vg_name=global mode=ex", "0 sanlock")
+		h.want(1, "lock_gl mode=sh", "0 dlm")
+		h.want(1, "start_vg vg_name=global vg_lock_type=dlm vg_lock_args=1.0.0:test", "-212 dlm")
+	})
+}
+
+func TestNoManagerRuns(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newHooked(lvmwire.Sanlock)
+		m.fail("running", lvmwire.NoManager)
+		h := newHost(t, m)
+		h.want(1, "running_lm", "-37")
+		h.want(1, "lock_gl mode=sh vg_lock_type=none", "-210 NO_LOCKSPACES,NO_GL_LS,NO_LM")
+	})
+}
+
+func TestNamesThatCannotBeTold(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHost(t, newHooked(lvmwire.Sanlock))
+		long := strings.Repeat("v", 44)
+		h.start(1, long+"1", "sanlock")
+		h.want(1, initVG(long+"2", "none"), "-17")
+		h.want(1, "start_vg vg_name="+long+"2 vg_lock_type=sanlock vg_lock_args=1.0.0:lvmlock", "-212 sanlock")
+		h.start(1, long[:43]+"x", "sanlock")
+	})
+}
