@@ -26,8 +26,11 @@ var floor = map[string]int{
 	"leases/device/faulty": 3, "watchdog/memdog": 2, "watchdog/wdmd": 3, "daemon/lvmlock": 3, "daemon/helper": 3,
 	"lockspace": 4, "daemon/lvmlock/native": 4, "daemon/lvmlock/dlm": 4, "daemon/lvmlock/fake": 4,
 	"daemon/sanlockd": 5, "daemon/lvmlockd": 5, "daemon/sim": 6,
-	"tools/rig/wire": 6, "tools/rig/record": 6, "tools/rig/guest": 7, "tools/rig/vm": 7, "tools/rig": 8, "tools/vmtest": 8, "tools/rig/dlmshell": 7,
-	"tools/need": 6, "tools/archtest": 7, "tools/sanlockcli": 7, "tools/wdmdcli": 7, "tools/interop": 8, "tools/bench": 8, "tools/tenure": 8,
+	"tools/rig/wire": 6, "tools/rig/record": 6, "tools/rig/guest": 7, "tools/rig/vm": 7, "tools/rig/dlmshell": 7,
+	"tools/rig": 8, "tools/vmtest": 8,
+	"tools/need": 6, "tools/getopt": 6, "tools/archtest": 7,
+	"tools/sanlockcli": 7, "tools/wdmdcli": 7, "tools/lvmlockd": 7, "tools/lvmlockctl": 7,
+	"tools/interop": 8, "tools/bench": 8, "tools/tenure": 8,
 }
 
 // pure packages may import nothing that reaches outside of the process.

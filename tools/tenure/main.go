@@ -28,8 +28,8 @@ func programs() map[string]program {
 	return map[string]program{
 		"sanlock":    {"lease daemon, its clients and direct inspection of a device", sanlock},
 		"wdmd":       {"watchdog daemon", wdmd},
-		"lvmlockd":   {"LVM lock daemon", notBuilt},
-		"lvmlockctl": {"control of lvmlockd", notBuilt},
+		"lvmlockd":   {"LVM lock daemon", lvmLockd},
+		"lvmlockctl": {"control of lvmlockd", lvmLockctl},
 	}
 }
 
@@ -92,11 +92,4 @@ func list(w io.Writer, m map[string]program) {
 func printVersion(_ []string, stdout, _ io.Writer) int {
 	fmt.Fprintln(stdout, "tenure", version)
 	return 0
-}
-
-// notBuilt is a program whose part of the project does not exist yet.
-func notBuilt(args []string, _, stderr io.Writer) int {
-	fmt.Fprintf(stderr, "%s: this program is not built yet; use the stock %s meanwhile\n",
-		filepath.Base(args[0]), filepath.Base(args[0]))
-	return 1
 }
