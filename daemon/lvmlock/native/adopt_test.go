@@ -3,8 +3,13 @@ package native
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tenurelock/tenure/daemon/client"
 	"github.com/tenurelock/tenure/daemon/lvmlock"
 	"github.com/tenurelock/tenure/daemon/lvmwire"
+	"github.com/tenurelock/tenure/daemon/sanlockwire"
+	"github.com/tenurelock/tenure/leases"
 )
 
 // TestAdopt: an lvmlockd that is killed leaves its lockspace and its leases, which block others and can be
@@ -98,5 +103,39 @@ func TestAdoptNothing(t *testing.T) {
 	}
 	if err := s.Leave(t.Context(), false); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestForeignLockspaces: lockspaces of others, in front of LVM's and behind, are none of ours to adopt.
+func TestForeignLockspaces(t *testing.T) {
+	t.Parallel()
+	for _, k := range kinds {
+		t.Run(string(k), func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			h := start(t, k, 1, disks(t, 70*mib, "vg", "a", "b"))
+			h.format(t, "vg", true)
+			foreign := func(name string) {
+				l := sanlockwire.Lockspace{
+					Name: leases.NameOf(name), HostID: 1, Disk: sanlockwire.Disk{Path: h.device(name, "lvmlock")},
+				}
+				err := h.ask(ctx, func(c *client.Conn) error {
+					if err := c.WriteLockspace(ctx, l, 0, ioTimeout); err != nil {
+						return err
+					}
+					return c.AddLockspace(ctx, l, ioTimeout, 0)
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			foreign("a")
+			h.join(t, "vg")
+			foreign("b")
+			names, err := h.Lockspaces(ctx)
+			if diff := cmp.Diff([]string{"lvm_vg"}, names); diff != "" || err != nil {
+				t.Errorf("lockspaces (-want +got):\n%s%v", diff, err)
+			}
+		})
 	}
 }

@@ -122,7 +122,7 @@ func beyondEnd(err error) bool {
 }
 
 // eachSlot calls f for each slot from an offset up to the end of the device, over a few connections side by
-// side. It goes on after errors, and returns the first.
+// side. It goes on after errors, unless the storage is at fault, and returns the first.
 func (m *Manager) eachSlot(
 	ctx context.Context, path string, from, step int64, f func(c *client.Conn, offset int64) error,
 ) error {
@@ -147,7 +147,7 @@ func (m *Manager) eachSlot(
 					case err == nil:
 					case beyondEnd(err):
 						end.Store(true)
-					case !answered:
+					case !answered, storage(kindOf(err)):
 						return err
 					case found[i] == nil:
 						found[i] = err

@@ -66,9 +66,12 @@ func TestInitVG(t *testing.T) {
 				alignMB int64
 				want    layout
 			}{
-				{"small", 512, 0, layout{512, mib}}, {"v512", 512, 8, layout{512, mib}},
-				{"v1", 4096, 1, layout{4096, mib}}, {"v2", 4096, 2, layout{4096, 2 * mib}},
-				{"v4", 4096, 4, layout{4096, 4 * mib}}, {"v8", 4096, 8, layout{4096, 8 * mib}},
+				{"small", 512, 0, layout{512, mib}},
+				{"v512", 512, 8, layout{512, mib}},
+				{"v1", 4096, 1, layout{4096, mib}},
+				{"v2", 4096, 2, layout{4096, 2 * mib}},
+				{"v4", 4096, 4, layout{4096, 4 * mib}},
+				{"v8", 4096, 8, layout{4096, 8 * mib}},
 				{"v0", 4096, 0, layout{4096, 8 * mib}},
 			} {
 				t.Run(c.vg, func(t *testing.T) {

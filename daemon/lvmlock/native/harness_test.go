@@ -278,18 +278,3 @@ func mustUnlock(tb testing.TB, s *space, r lvmlock.Resource, m lvmwire.Mode, v *
 		tb.Fatal(err)
 	}
 }
-
-// diskBytes reads from a lock LV past the page cache's owner, the daemon.
-func diskBytes(tb testing.TB, devDir, vg string, offset int64, n int) []byte {
-	tb.Helper()
-	f, err := os.Open(filepath.Join(devDir, deviceName(vg, "lvmlock")))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer f.Close()
-	p := make([]byte, n)
-	if _, err := f.ReadAt(p, offset); err != nil {
-		tb.Fatal(err)
-	}
-	return p
-}

@@ -159,6 +159,7 @@ func (l layout) offset(r lvmlock.Resource) (int64, error) {
 		return l.at(groupSlot), nil
 	case lvmwire.LV:
 		return l.offsetOf(r.Args)
+	default:
+		return 0, fmt.Errorf("%q is no global, VG or LV lock", r.Name)
 	}
-	return 0, fmt.Errorf("%q is no global, VG or LV lock", r.Name)
 }

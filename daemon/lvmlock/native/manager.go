@@ -21,7 +21,7 @@ import (
 // Defaults of Config.
 const (
 	DefaultDevDir   = "/dev/mapper"
-	DefaultKillpath = "/usr/sbin/lvmlockctl"
+	DefaultKillpath = "/sbin/lvmlockctl"
 )
 
 // Config says where things are. Its zero value is usable.
@@ -41,16 +41,17 @@ type Config struct {
 
 // Bounds of what is waited for.
 const (
-	nodeWait     = 2 * time.Second        // for a device node that udev makes late (spec lvmlockd T21)
-	nodePause    = 50 * time.Millisecond  // between two looks for it
-	maxScans     = 4                      // scans of lock LVs at a time, those that hang included
-	scanLimit    = 30 * time.Second       // for one piece of a scan
-	ownerLimit   = 2 * time.Second        // for finding who stands in the way
-	cancelLimit  = 5 * time.Second        // for telling the daemon that a join is not wanted any more
-	formatters   = 4                      // connections that write slots side by side; stock has as many workers
-	retryPause   = 200 * time.Millisecond // before a lockspace that is being removed is added again
-	busyLimit    = 3 * time.Second        // that releases under way may keep a lockspace from being removed
-	shortestWait = time.Second            // between two looks at whether our own renewals go on
+	nodeWait      = 2 * time.Second        // for a device node that udev makes late (spec lvmlockd T21)
+	nodePause     = 50 * time.Millisecond  // between two looks for it
+	maxScans      = 4                      // scans of lock LVs at a time, those that hang included
+	scanLimit     = 30 * time.Second       // for one piece of a scan
+	ownerLimit    = 2 * time.Second        // for finding who stands in the way
+	cancelLimit   = 5 * time.Second        // for telling the daemon that a join is not wanted any more
+	formatters    = 4                      // connections that write slots side by side; stock has as many workers
+	retryPause    = 200 * time.Millisecond // before a lockspace that is being removed is added again
+	busyLimit     = 3 * time.Second        // that releases under way may keep a lockspace from being removed
+	registerPause = 10 * time.Second       // before events are registered for again
+	shortestWait  = time.Second            // between two looks at whether our own renewals go on
 )
 
 // Manager is the LockManager "sanlock". Its methods may be called side by side.

@@ -47,8 +47,9 @@ func contended(r *sanlockwire.Result) (yes, soon bool) {
 		return true, true
 	case leases.OwnerSilent:
 		return true, false
+	default:
+		return false, false
 	}
-	return false, false
 }
 
 // storage reports whether an answer means that the device did not do what it should.
@@ -57,8 +58,9 @@ func storage(k leases.Kind) bool {
 	case leases.IO, leases.Timeout, leases.Stuck, leases.LeaderRead, leases.LeaderWrite, leases.BlockRead,
 		leases.BlockWrite:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // corrupt reports whether an answer means that there is no lease, or not the one there should be.
@@ -67,8 +69,9 @@ func corrupt(r *sanlockwire.Result) bool {
 	case leases.BadMagic, leases.BadVersion, leases.LeaderDiffer, leases.WrongSpace, leases.WrongResource,
 		leases.BadChecksum, leases.BlockChecksum:
 		return true
+	default:
+		return r.Number == wrongCAW
 	}
-	return r.Number == wrongCAW
 }
 
 // lockError says what an acquire or a convert that ended with err means for the client (spec lvmlockd 4.10).

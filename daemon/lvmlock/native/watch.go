@@ -57,7 +57,7 @@ func (s *space) awaitEnd(ctx context.Context) {
 			return
 		}
 		s.check(ctx) // it may have hung up for other reasons
-		if pause(ctx, shortestWait) != nil {
+		if pause(ctx, registerPause) != nil {
 			return
 		}
 	}
