@@ -54,7 +54,7 @@ func followDisks(fd int, say func(string)) {
 		}
 		switch {
 		case subsystem != "block":
-		case action == "add":
+		case action == "add", action == "change" && strings.HasPrefix(name, mapperPrefix):
 			came(name, say)
 		case action == "remove":
 			say("disk " + name + " went")
@@ -63,6 +63,12 @@ func followDisks(fd int, say func(string)) {
 }
 
 func came(name string, say func(string)) {
+	if strings.HasPrefix(name, mapperPrefix) {
+		if err := mapped(name); err != nil {
+			say("mapping " + name + ": " + err.Error())
+		}
+		return
+	}
 	link, err := adoptDisk(name)
 	switch {
 	case err != nil:
