@@ -21,7 +21,7 @@ totem {
   transport: udpu
   crypto_cipher: none
   crypto_hash: none
-  token: 20000
+  token: 10000
 }
 nodelist {
   node {
@@ -143,10 +143,11 @@ func (p *pair) kernelAdoption(lv string) {
 		said{1, "convert lv " + lv + " sh ex", "0 "}, said{1, "lock vg VGLK sh", "0 value 14"}, said{1, "unlock vg VGLK sh", "0 "})
 }
 
-// kernelLeave: a host that leaves gives back what it holds, one that dies is fenced first.
+// kernelLeave: a host that leaves gives back what it holds, one that dies is fenced first. The kernel that kept the
+// value block takes it along either way.
 func (p *pair) kernelLeave(lv string) {
 	p.ask(said{1, "lock vg VGLK ex", "0 "}, said{1, "free", "0 "}, said{2, "lock lv " + lv + " ex", "0 "},
-		said{2, "lock vg VGLK ex", "0 value 14 removed true"}, said{2, "unlock vg VGLK ex 15", "0 "}, said{2, "hosts", "0 0 others"},
+		said{2, "lock vg VGLK ex", "0 value 0 removed false"}, said{2, "unlock vg VGLK ex 15", "0 "}, said{2, "hosts", "0 0 others"},
 		said{1, "lock lv x sh", "-221 "}, said{1, "join", "0 "}, said{1, "lock lv " + lv + " sh", "-11 "},
 		said{1, "lock lv mine ex", "0 "}, said{1, "lock vg VGLK ex", "0 value 15"})
 	if err := p.rig.Machine(1).Cut(); err != nil {

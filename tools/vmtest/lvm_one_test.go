@@ -167,7 +167,7 @@ var twoHosts = []step{
 const renewed = "sleep 25; "
 
 var renames = []step{
-	on(1, "B8", "vgrename vg1 vg1x", 0, `Lockspace for "vg1" not stopped on other hosts`),
+	on(1, "B8", "lvchange -an vg1/lv1b; vgrename vg1 vg1x", 0, `Lockspace for "vg1" not stopped on other hosts`),
 	on(1, "B8", "vgs --noheadings -o vg_name", 0, "vg1", "!vg1x"),
 	on(2, "A23", "lvchange -aey vg1/lv1b; lvcreate -l1 -n mine vg1", 0),
 	on(2, "A23", "vgchange --lockstop vg1", 5, "LVs must first be deactivated"),
