@@ -16,12 +16,13 @@ import (
 // cluster is what dlm_controld tells the kernel about the cluster, a directory of configfs.
 type cluster string
 
+const clusterDir cluster = "/sys/kernel/config/dlm/cluster"
+
 const (
-	clusterDir  cluster = "/sys/kernel/config/dlm/cluster"
-	spacePrefix         = "lvm_"
-	argsMajor           = "1"     // of vg_lock_args
-	argsVersion         = "1.0.0" // ours
-	argsMax             = 64      // bytes
+	spacePrefix = "lvm_"
+	argsMajor   = "1"     // of vg_lock_args
+	argsVersion = "1.0.0" // ours
+	argsMax     = 64      // bytes
 )
 
 // name returns the cluster's name; none is an error, since dlm_controld does not run then.

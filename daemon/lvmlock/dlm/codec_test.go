@@ -188,14 +188,23 @@ func TestCommandVectors(t *testing.T) {
 		prefix string
 		size   int
 	}{
-		{"D1 create", command{Verb: verbCreate, Flags: createExclusive, Name: "lvm_global"},
-			header + "04010000" + "08000000" + "00000000" + hex.EncodeToString([]byte("lvm_global\x00")), 130},
-		{"D9 remove", command{Verb: verbRemove, Flags: removeForced, Minor: 121},
-			header + "05010000" + "02000000" + "79000000", 120},
+		{
+			"D1 create",
+			command{Verb: verbCreate, Flags: createExclusive, Name: "lvm_global"},
+			header + "04010000" + "08000000" + "00000000" + hex.EncodeToString([]byte("lvm_global\x00")), 130,
+		},
+		{
+			"D9 remove",
+			command{Verb: verbRemove, Flags: removeForced, Minor: 121},
+			header + "05010000" + "02000000" + "79000000", 120,
+		},
 		{"D8 free", command{Verb: verbUnlock, Lock: 2, Cookie: 9}, header + "02010000" + "00000000" + "00000000" + "02000000", 120},
 		{"purge", command{Verb: verbPurge, Node: 2}, header + "06010000" + "02000000" + "00000000", 120},
-		{"adopt", command{Verb: verbLock, Mode: modeEX, Flags: flagPersistent | flagOrphan, Cookie: 1, Name: "u"},
-			header + "01010000" + "05010000" + "80400000" + "00000000", 121},
+		{
+			"adopt",
+			command{Verb: verbLock, Mode: modeEX, Flags: flagPersistent | flagOrphan, Cookie: 1, Name: "u"},
+			header + "01010000" + "05010000" + "80400000" + "00000000", 121,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := test.c.append([]byte("before"))[len("before"):]

@@ -96,8 +96,11 @@ func TestManager(t *testing.T) {
 		args string
 		want lvmwire.Result
 	}{
-		{"1.0.0:other", lvmwire.BadArgs}, {"2.0.0:tst", lvmwire.BadArgs}, {"tst", lvmwire.BadArgs},
-		{"1.0.0:", lvmwire.BadArgs}, {"1.0.0:ts", lvmwire.BadArgs},
+		{"1.0.0:other", lvmwire.BadArgs},
+		{"2.0.0:tst", lvmwire.BadArgs},
+		{"tst", lvmwire.BadArgs},
+		{"1.0.0:", lvmwire.BadArgs},
+		{"1.0.0:ts", lvmwire.BadArgs},
 	} {
 		_, _, err := m.Prepare(ctx, lvmlock.VG{Name: "a", Args: test.args}, lvmlock.PrepareOptions{})
 		wantResult(t, err, test.want)
@@ -195,10 +198,17 @@ func TestFlags(t *testing.T) {
 		value byte
 	}
 	want := []step{
-		{verbLock, modeNL, 0x408, 0}, {verbLock, modeEX, 0x8d, 0}, {verbLock, modePR, 0x8d, 12},
-		{verbLock, modeNL, 0x4, 0}, {verbLock, modeEX, 0x8d, 0}, {verbLock, modeNL, 0xc, 12},
-		{verbLock, modeNL, 0x400, 0}, {verbLock, modePR, 0x85, 0}, {verbLock, modeEX, 0x85, 0},
-		{verbLock, modeNL, 0x4, 0}, {verbUnlock, modeNL, 0, 0},
+		{verbLock, modeNL, 0x408, 0},
+		{verbLock, modeEX, 0x8d, 0},
+		{verbLock, modePR, 0x8d, 12},
+		{verbLock, modeNL, 0x4, 0},
+		{verbLock, modeEX, 0x8d, 0},
+		{verbLock, modeNL, 0xc, 12},
+		{verbLock, modeNL, 0x400, 0},
+		{verbLock, modePR, 0x85, 0},
+		{verbLock, modeEX, 0x85, 0},
+		{verbLock, modeNL, 0x4, 0},
+		{verbUnlock, modeNL, 0, 0},
 	}
 	if len(h.written) != len(want) {
 		t.Fatalf("%d commands, want %d: %+v", len(h.written), len(want), h.written)
@@ -307,9 +317,14 @@ func TestAdopt(t *testing.T) {
 		mode lvmwire.Mode
 		want lvmwire.Result
 	}{
-		{lvLock, lvmwire.SH, lvmwire.AdoptRetry}, {lvLock, lvmwire.EX, 0}, {lvLock, lvmwire.EX, 0},
-		{lvLock, lvmwire.SH, lvmwire.AdoptRetry}, {shared, lvmwire.EX, lvmwire.AdoptRetry}, {shared, lvmwire.SH, 0},
-		{vgLock, lvmwire.SH, lvmwire.AdoptNone}, {vgLock, lvmwire.EX, lvmwire.AdoptNone},
+		{lvLock, lvmwire.SH, lvmwire.AdoptRetry},
+		{lvLock, lvmwire.EX, 0},
+		{lvLock, lvmwire.EX, 0},
+		{lvLock, lvmwire.SH, lvmwire.AdoptRetry},
+		{shared, lvmwire.EX, lvmwire.AdoptRetry},
+		{shared, lvmwire.SH, 0},
+		{vgLock, lvmwire.SH, lvmwire.AdoptNone},
+		{vgLock, lvmwire.EX, lvmwire.AdoptNone},
 	} {
 		if _, err := next.Lock(ctx, test.r, test.mode, adopt); test.want != 0 {
 			wantResult(t, err, test.want)
@@ -398,6 +413,40 @@ func TestGivingUp(t *testing.T) {
 	})
 }
 
+// TestAdoptedTooLate: an LV may be in use under what was adopted, so it is kept even if nobody waited for it; the next
+// who asks has it.
+func TestAdoptedTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFakeCluster(t, "tst")
+		h := c.host()
+		first := join(t, h)
+		lock(t, first, lvLock, lvmwire.EX)
+		if err := first.wire.close(); err != nil {
+			t.Fatal(err)
+		}
+		next := prepare(t, h)
+		if _, err := next.Join(t.Context(), lvmlock.JoinOptions{AdoptOnly: true}); err != nil {
+			t.Fatal(err)
+		}
+		stall := make(chan struct{})
+		h.stall = stall
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := next.Lock(ctx, lvLock, lvmwire.EX, lvmlock.LockOptions{AdoptOnly: true})
+		wantResult(t, err, lvmwire.ManagerError)
+		c.mu.Lock()
+		h.stall = nil
+		c.mu.Unlock()
+		close(stall)
+		synctest.Wait()
+		wantHolds(t, h, lvUUID, "0:EX")
+		if _, err := next.Lock(t.Context(), lvLock, lvmwire.EX, lvmlock.LockOptions{AdoptOnly: true}); err != nil {
+			t.Error(err)
+		}
+		leave(t, next)
+	})
+}
+
 func TestFailures(t *testing.T) {
 	c := newFakeCluster(t, "tst")
 	h := c.host()
@@ -451,5 +500,47 @@ func TestGarbage(t *testing.T) {
 	leave(t, s)
 	if _, err := h.Minor("lvm_a"); err == nil {
 		t.Error("the lockspace stayed")
+	}
+}
+
+// TestBlockingWord: that we stand in another's way is no end of what we asked for.
+func TestBlockingWord(t *testing.T) {
+	h := newFakeCluster(t, "tst").host()
+	s := join(t, h)
+	word := make([]byte, resultSize)
+	word[0], word[12], word[32], word[64] = 6, resultSize, 2, byte(modeEX) // the cookie of the conversion
+	asked := 0
+	h.twist = func([]byte) {
+		if asked++; asked == 2 {
+			s.wire.dev.(*fakeDevice).queue <- word
+		}
+	}
+	lock(t, s, lvLock, lvmwire.EX)
+	h.twist = nil
+	wantHolds(t, h, lvUUID, "0:EX")
+	if s.records[lvUUID].mode != modeEX {
+		t.Error("the record does not know what is held")
+	}
+	leave(t, s)
+}
+
+// TestAnotherLock: an answer for another lock than was asked for is believed by nobody.
+func TestAnotherLock(t *testing.T) {
+	h := newFakeCluster(t, "tst").host()
+	s := join(t, h)
+	lock(t, s, lvLock, lvmwire.SH)
+	h.twist = func(p []byte) { p[44]++ }
+	wantResult(t, s.Convert(t.Context(), lvLock, lvmwire.SH, lvmwire.EX, nil), lvmwire.ManagerError)
+	<-s.Lost()
+	leave(t, s)
+}
+
+func TestOtherKernel(t *testing.T) {
+	h := newFakeCluster(t, "tst").host()
+	h.version = 7
+	_, err := prepare(t, h).Join(t.Context(), lvmlock.JoinOptions{})
+	wantResult(t, err, lvmwire.ManagerError)
+	if len(h.written) != 0 {
+		t.Errorf("wrote %+v to a device of another version", h.written)
 	}
 }

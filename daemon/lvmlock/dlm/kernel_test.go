@@ -50,6 +50,8 @@ type fakeHost struct {
 	minors  map[string]int
 	next    uint32
 	refuse  func(command) error
+	twist   func(result []byte) // changes what is read
+	version byte                // of the device, 0: ours
 	written []command
 }
 
@@ -140,7 +142,11 @@ func decodeCommand(p []byte) command {
 type fakeControl struct{ host *fakeHost }
 
 func (f *fakeControl) Read(p []byte) (int, error) {
-	return copy(p, []byte{6, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0}), nil
+	version := f.host.version
+	if version == 0 {
+		version = 6
+	}
+	return copy(p, []byte{version, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0}), nil
 }
 
 func (f *fakeControl) Close() error { return nil }
@@ -371,6 +377,9 @@ func (d *fakeDevice) end(c command, l *fakeLock, r *fakeResource, s status) {
 		}
 	}
 	le.PutUint32(p[12:], uint32(len(p)))
+	if d.host.twist != nil {
+		d.host.twist(p)
+	}
 	d.queue <- p
 }
 

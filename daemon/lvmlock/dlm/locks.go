@@ -185,7 +185,7 @@ func (s *Lockspace) acquire(r *record, to mode) (lvmlock.Value, error) {
 		if r.hasValue() {
 			flags |= flagValue
 		}
-		end, err := s.ask(r, command{Verb: verbLock, Mode: modeNL, Flags: flags, Name: r.name}, granted)
+		end, err := s.ask(command{Verb: verbLock, Mode: modeNL, Flags: flags, Name: r.name}, granted)
 		if err != nil {
 			return lvmlock.Value{}, err
 		}
@@ -209,7 +209,7 @@ func (s *Lockspace) up(r *record, to mode) (result, error) {
 	if r.hasValue() {
 		c.Flags |= flagValue
 	}
-	end, err := s.ask(r, c, granted)
+	end, err := s.ask(c, granted)
 	if err == nil {
 		r.mode = to
 	}
@@ -314,7 +314,7 @@ func (s *Lockspace) convert(r *record, to mode, v *lvmlock.Value) error {
 		c.Flags |= flagValue
 		c.Value = encodeValue(*v)
 	}
-	if _, err := s.ask(r, c, granted); err != nil {
+	if _, err := s.ask(c, granted); err != nil {
 		return err
 	}
 	r.mode = to
@@ -329,7 +329,7 @@ func (s *Lockspace) drop(r *record) error {
 	if r.id == 0 {
 		return nil
 	}
-	if _, err := s.ask(r, command{Verb: verbUnlock, Lock: r.id}, unlocked); err != nil {
+	if _, err := s.ask(command{Verb: verbUnlock, Lock: r.id}, unlocked); err != nil {
 		return err
 	}
 	r.id, r.mode = 0, modeNL
@@ -337,7 +337,7 @@ func (s *Lockspace) drop(r *record) error {
 }
 
 // ask sends a command about a lock and wants it to end as said.
-func (s *Lockspace) ask(r *record, c command, want status) (result, error) {
+func (s *Lockspace) ask(c command, want status) (result, error) {
 	w, err := s.open()
 	if err != nil {
 		return result{}, err
