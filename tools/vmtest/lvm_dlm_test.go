@@ -183,7 +183,7 @@ func TestLVMOverDLM(t *testing.T) {
 var dlmFirst = []step{
 	on(1, "B14", "vgcreate --shared vgd /dev/vda", 0, `Volume group "vgd" successfully created`, "VG vgd starting dlm lockspace"),
 	on(1, "B14", "vgs --noheadings -o lock_type,lock_args vgd", 0, "dlm", "1.0.0:"+dlmCluster),
-	on(1, "B14", "CTL -i", 0, "LS dlm lvm_vgd", "LS dlm lvm_global"),
+	on(1, "B14", "CTL -i", 0, "LS dlm lvm_vgd", "lvm_global"),
 	on(1, "B14", "lvcreate -l4 -n lv1 vgd", 0),
 	on(1, "B14", "lvs --noheadings -o lv_lockargs vgd/lv1", 0, "dlm"),
 	on(1, "B14", "lvcreate -an -Zn -l1 -n lv2 vgd", 0),
@@ -207,6 +207,8 @@ var dlmTwo = []step{
 	on(2, "B10", "lvextend -l+1 vgd/lv2", 0),
 	on(1, "B10", "lvchange -aey vgd/lv2 && lvs --noheadings -o lv_size vgd/lv2", 0, "8.00m"),
 	on(1, "B8", "lvchange -an vgd; vgremove -y vgd", 5, `Lockspace for "vgd" not stopped on other hosts`),
+	// It removes the LVs before it looks whether it may.
+	on(1, "B9", "lvcreate -an -Zn -l1 -n lv1 vgd && lvcreate -an -Zn -l1 -n lv2 vgd", 0),
 	on(2, "B9", "vgchange --lockstop vgd", 0),
 	on(1, "B9", "vgrename vgd vge", 0, "successfully renamed"),
 	on(1, "A29", "for i in $(seq 60); do vgs vge 2>&1 | grep -q skipped || break; sleep 1; done; CTL -i", 0, "LS dlm lvm_vge"),

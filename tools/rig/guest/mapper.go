@@ -32,11 +32,14 @@ func mapped(name string) error {
 	}
 	const groupDisk = 6
 	path := filepath.Join("/dev/mapper", strings.TrimSpace(string(mapping)))
-	if err := unix.Mknod(path, unix.S_IFBLK|0o660, int(unix.Mkdev(major, minor))); err != nil {
-		if errors.Is(err, unix.EEXIST) {
-			return nil
-		}
-		return err
+	made := "/dev/." + name // until it is whole: a lease daemon that is not root must be able to open it
+	err = errors.Join(unix.Mknod(made, unix.S_IFBLK, int(unix.Mkdev(major, minor))),
+		os.Chown(made, 0, groupDisk), os.Chmod(made, 0o660))
+	if err == nil {
+		err = os.Link(made, path)
 	}
-	return os.Chown(path, 0, groupDisk)
+	if errors.Is(err, os.ErrExist) {
+		err = nil // LVM was first
+	}
+	return errors.Join(err, os.Remove(made))
 }
