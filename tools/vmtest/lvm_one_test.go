@@ -40,6 +40,7 @@ func TestLVM(t *testing.T) {
 			p.play("kill", kills...)
 			p.play("lock-type", lockTypes...)
 			p.play("remove", removals...)
+			p.play("slots", fullSlots...)
 			p.adoption()
 			p.play("quit", quits...)
 			p.deadHost()
@@ -117,7 +118,7 @@ var snapshots = []step{
 
 // asking is a command that holds the VG's lock in EX while it waits for an answer, for some seconds. It is killed by
 // its name in the shell.
-const asking = "(sleep 30 | lvremove vg1/lv1b >/tmp/asked 2>&1) & " +
+const asking = "(sleep 12 | lvremove vg1/lv1b >/tmp/asked 2>&1) & " +
 	"for i in $(seq 100); do grep -q 'Do you really want' /tmp/asked 2>/dev/null && break; sleep 0.2; done; "
 
 var heldByOwn = []step{
@@ -230,6 +231,20 @@ var removals = []step{
 	on(2, "B2", "vgchange --lockstart vg2 || vgchange --lockstart vg2", 0),
 	on(1, "B8", "vgremove -y vg2", 5, `Lockspace for "vg2" not stopped on other hosts`),
 	on(1, "B8", "vgs --noheadings -o vg_name", 0, "vg2"),
+}
+
+// fullSlots is A31: all places for LV locks are taken, the lvmlock LV grows, and the other host, which has started the
+// VG, learns of it.
+var fullSlots = []step{
+	on(1, "A31", "for i in $(seq 67 255); do "+
+		"dd if=/dev/mapper/vg2-lvmlock bs=512 skip=$((i*2048)) count=1 2>/dev/null | grep -qa '#unused' || continue; "+
+		"sanlock client init -r lvm_vg2:full$i:/dev/mapper/vg2-lvmlock:$((i*1048576)) >/dev/null || exit 1; done", 0),
+	on(1, "A31", "lvcreate -an -Zn -l1 -n ext vg2", 0,
+		"Size of logical volume vg2/lvmlock changed from 256.00 MiB (64 extents) to 512.00 MiB (128 extents).",
+		"Zeroing 256 MiB on extended internal lvmlock LV...", `"ext" created`),
+	on(1, "A31", "lvs --noheadings -o lv_lockargs vg2/ext", 0, "1.0.0:268435456"),
+	on(2, "A31", "lvchange -aey vg2/ext && lvchange -an vg2/ext", 0),
+	on(1, "A31", "lvchange -aey vg2/ext && lvremove -y vg2/ext", 0),
 }
 
 // adoption is A33: a daemon dies with LVs active, the next takes them over.
