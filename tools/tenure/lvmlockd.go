@@ -1,12 +1,13 @@
 package main
 
 import (
-	"errors"
 	"io"
 
 	"github.com/rs/zerolog"
 
 	"github.com/tenurelock/tenure/daemon/lvmlock"
+	"github.com/tenurelock/tenure/daemon/lvmlock/dlm"
+	"github.com/tenurelock/tenure/daemon/lvmlock/native"
 	"github.com/tenurelock/tenure/tools/lvmlockctl"
 	"github.com/tenurelock/tenure/tools/lvmlockd"
 )
@@ -21,7 +22,10 @@ func lvmLockctl(args []string, stdout, stderr io.Writer) int {
 	return lvmlockctl.Main(lvmlockctl.Config{}, args, stdout, stderr)
 }
 
-// lockManagers are those that lvmlockd can ask.
-func lockManagers(*lvmlockd.Options, zerolog.Logger) ([]lvmlock.LockManager, error) {
-	return nil, errors.New("none is built in: only --test works")
+// lockManagers are those that lvmlockd can ask. sanlock comes first, as in stock's probing.
+func lockManagers(o *lvmlockd.Options, log zerolog.Logger) ([]lvmlock.LockManager, error) {
+	return []lvmlock.LockManager{
+		native.New(native.Config{IOTimeout: uint32(o.IOTimeout), Log: log}), //nolint:gosec // parsed as a small number
+		dlm.New(dlm.Config{Log: log}),
+	}, nil
 }
