@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -48,7 +49,9 @@ func ours(tb testing.TB) string {
 			built.err = fmt.Errorf("go build: %w\n%s", err, out)
 			return
 		}
-		built.err = os.Symlink("tenure", filepath.Join(built.dir, "sanlock"))
+		for _, name := range []string{"sanlock", "lvmlockd", "lvmlockctl"} {
+			built.err = errors.Join(built.err, os.Symlink("tenure", filepath.Join(built.dir, name)))
+		}
 	})
 	if built.err != nil {
 		tb.Fatal(built.err)

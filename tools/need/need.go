@@ -66,7 +66,7 @@ func Loop(tb testing.TB, sectorSize int, size int64) string {
 }
 
 // Program returns the path of a stock program, looked for where Debian installs it and never in our own
-// bin. The words sanlock, wdmd, lvm, python3, cc, spin and qemu-system-x86_64 are known.
+// bin. The words sanlock, wdmd, lvm, lvmlockd, lvmlockctl, python3, cc, spin and qemu-system-x86_64 are known.
 func Program(tb testing.TB, name string) string {
 	tb.Helper()
 	for _, dir := range []string{"/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
@@ -90,6 +90,8 @@ func needOf(program string) string {
 		return "sanlock"
 	case strings.HasPrefix(program, "qemu"):
 		return "qemu"
+	case strings.HasPrefix(program, "lvmlock"):
+		return "lvm"
 	case program == "python3":
 		return "python"
 	}
