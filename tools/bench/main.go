@@ -27,6 +27,7 @@ var sections = []section{
 	{"throughput", (*bench).throughputSection},
 	{"contention", (*bench).contentionSection},
 	{"many", (*bench).manySection},
+	{"vglocks", (*bench).vglocksSection},
 }
 
 func main() {

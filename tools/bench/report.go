@@ -16,6 +16,8 @@ const (
 	limitThroughput = 2.0 // grants per second of 16 clients: ours over Debian's, at least
 	limitContention = 1.0 // grants per second of hosts that fight for one lease: ours over Debian's, at least
 	limitFairness   = 0.5 // what the client that gets least gets of a fair share, at least
+	limitLVLock     = 1.0 // lock and unlock of an LV over Debian's
+	limitSearch     = 10  // Debian's search for a slot over ours
 	limitJoin       = 2.0 // seconds that 200 joins at once may take longer than one
 	limitRSS        = 100 // MB with 200 lockspaces
 	limitThreads    = 40  // with 200 lockspaces
