@@ -47,7 +47,7 @@ func BenchmarkFindFree(b *testing.B) {
 			})
 			b.Run("first look", func(b *testing.B) {
 				for b.Loop() {
-					s.slots.names = nil
+					s.slots.forget()
 					if err := s.FindFree(ctx, math.MaxInt64); err != nil {
 						b.Fatal(err)
 					}

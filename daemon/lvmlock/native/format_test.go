@@ -71,8 +71,7 @@ func TestInitVG(t *testing.T) {
 				{"v1", 4096, 1, layout{4096, mib}},
 				{"v2", 4096, 2, layout{4096, 2 * mib}},
 				{"v4", 4096, 4, layout{4096, 4 * mib}},
-				{"v8", 4096, 8, layout{4096, 8 * mib}},
-				{"v0", 4096, 0, layout{4096, 8 * mib}},
+				{"v8", 4096, 0, layout{4096, 8 * mib}},
 			} {
 				t.Run(c.vg, func(t *testing.T) {
 					if c.vg != "small" {

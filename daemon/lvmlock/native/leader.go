@@ -46,8 +46,8 @@ func (m *Manager) readNames(ctx context.Context, path string, lay layout, from, 
 	defer cancel()
 	select {
 	case m.scans <- struct{}{}:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("scan %s: earlier scans hang: %w", path, ctx.Err())
+	default:
+		return nil, fmt.Errorf("scan %s: %w", path, errScans)
 	}
 	type result struct {
 		names []string
@@ -66,6 +66,8 @@ func (m *Manager) readNames(ctx context.Context, path string, lay layout, from, 
 		return nil, fmt.Errorf("scan %s: %w", path, ctx.Err())
 	}
 }
+
+var errScans = fmt.Errorf("%d others are under way, or hang", maxScans)
 
 func scanNames(path string, lay layout, from, to int64) ([]string, error) {
 	fd, err := open(path)

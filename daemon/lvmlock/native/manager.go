@@ -43,7 +43,7 @@ type Config struct {
 const (
 	nodeWait      = 2 * time.Second        // for a device node that udev makes late (spec lvmlockd T21)
 	nodePause     = 50 * time.Millisecond  // between two looks for it
-	maxScans      = 4                      // scans of lock LVs at a time, those that hang included
+	maxScans      = 16                     // scans of lock LVs at a time, those that hang included
 	scanLimit     = 30 * time.Second       // for one piece of a scan
 	ownerLimit    = 2 * time.Second        // for finding who stands in the way
 	cancelLimit   = 5 * time.Second        // for telling the daemon that a join is not wanted any more

@@ -25,7 +25,12 @@ type slotMap struct {
 	lay   layout
 	first int64    // offset
 	names []string // "" is free
+	// slow says that the device could not be read directly while these were looked at.
+	slow bool
 }
+
+// forget begins a new map.
+func (s *slotMap) forget() { s.names, s.slow = nil, false }
 
 // end is the offset behind the slots that were looked at.
 func (s *slotMap) end() int64 { return s.first + int64(len(s.names))*s.lay.align }
@@ -92,7 +97,8 @@ func (f finder) pick(ctx context.Context, limit int64) (int64, error) {
 				return 0, &lvmlock.Error{Op: "find a free slot of", What: f.path, Result: lvmwire.TooLong, Err: errFull}
 			}
 			if n == 0 {
-				f.names, fresh = nil, true
+				f.forget()
+				fresh = true
 			}
 			continue
 		}
@@ -109,20 +115,25 @@ func (f finder) pick(ctx context.Context, limit int64) (int64, error) {
 		}
 		f.set(offset, name)
 		if stale++; stale > maxStale && !fresh {
-			f.names, fresh = nil, true
+			f.forget()
+			fresh = true
 		}
 	}
 }
 
 // scan looks at the next slots, and returns how many there were.
 func (f finder) scan(ctx context.Context) (int, error) {
-	names, err := f.m.readNames(ctx, f.path, f.lay, f.end(), f.end()+scanSlots*f.lay.align)
-	if err == nil {
-		f.names = append(f.names, names...)
-		return len(names), nil
+	if f.slow {
+		return f.scanOne(ctx)
 	}
-	f.m.cfg.Log.Debug().Err(err).Str("path", f.path).Msg("read slots")
-	return f.scanOne(ctx)
+	names, err := f.m.readNames(ctx, f.path, f.lay, f.end(), f.end()+scanSlots*f.lay.align)
+	if err != nil {
+		f.m.cfg.Log.Debug().Err(err).Msg("find a free slot by way of sanlock, which takes longer")
+		f.slow = true
+		return f.scanOne(ctx)
+	}
+	f.names = append(f.names, names...)
+	return len(names), nil
 }
 
 // scanOne looks at the next slot by way of the daemon, where the device cannot be read directly.

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/tenurelock/tenure/daemon/client"
 	"github.com/tenurelock/tenure/daemon/lvmlock"
 	"github.com/tenurelock/tenure/daemon/lvmwire"
@@ -139,22 +141,41 @@ func TestSlotsUnstarted(t *testing.T) {
 	}
 }
 
-// TestSlotsThroughDaemon: where a device cannot be read directly, the daemon reads each slot.
-func TestSlotsThroughDaemon(t *testing.T) {
+// TestSlotsBothWays: whoever reads the slots, this process or, where it cannot, the daemon, finds the same.
+func TestSlotsBothWays(t *testing.T) {
 	t.Parallel()
-	h := start(t, tenure, 1, disks(t, 72*mib, "vg"))
+	ctx := t.Context()
+	h := start(t, tenure, 1, disks(t, 73*mib, "vg"))
 	h.format(t, "vg", true)
 	s := h.join(t, "vg")
-	ctx := t.Context()
-	f := finder{s.m, s.path, &slotMap{lay: s.lay, first: 67 * mib}}
-	for i := range int64(5) {
-		names, err := f.scanOne(ctx)
-		if err != nil || names != 1 || f.end() != (68+i)*mib {
-			t.Fatalf("slot %d: %d, %v, end %d", i, names, err, f.end())
-		}
+	for i := range 5 {
+		h.initLV(t, s, i, 67+int64(i))
 	}
-	if n, err := f.scanOne(ctx); n != 0 || err != nil {
-		t.Errorf("behind the end: %d, %v", n, err)
+	if err := s.FreeLV(ctx, lvAt(1, 68)); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{uuid(0), "", uuid(2), uuid(3), uuid(4), ""}
+	for _, slow := range []bool{false, true} {
+		if slow {
+			for range maxScans { // as if earlier scans hung
+				h.scans <- struct{}{}
+			}
+		}
+		f := finder{s.m, s.path, &slotMap{lay: s.lay, first: 67 * mib}}
+		for n := 1; n > 0; {
+			var err error
+			if n, err = f.scan(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if diff := cmp.Diff(want, f.names); diff != "" || f.slow != slow {
+			t.Errorf("slow %t, want %t, slots (-want +got):\n%s", f.slow, slow, diff)
+		}
+		s.slots.forget()
+		h.initLV(t, s, 10, 68)
+		if err := s.FreeLV(ctx, lvAt(10, 68)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
