@@ -2,6 +2,7 @@ package vmtest
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -46,14 +47,26 @@ func loseOneOfTwo(t *testing.T, p programs, fault func(*cluster) error) {
 	tl.read(c, r)
 	t.Logf("%s: lost %s%s\n%8d  seconds between renewals of the other lockspace, at most", t.Name(), p.name, tl, well.longest())
 	tl.check(t, &s)
-	if gap := well.longest(); gap > uint64(2*s.io+1) {
+	if gap := well.longest(); gap >= uint64(2*s.interval()/time.Second) {
 		t.Errorf("the other lockspace was not renewed for %d s", gap)
+	}
+	failed := vm.Match{Machine: 1, Source: "sanlock", Text: c.numberOf(1) + " renewal error"}
+	for _, l := range c.rig.Log().Find(failed) {
+		t.Errorf("a renewal of the other lockspace failed: %s", l.Text)
 	}
 	c.refused(2, 1)
 	c.wait(vm.Match{Machine: 1, Source: holderSource(1), Text: "wrote ", Since: tl.granted})
 	if other.Ended() {
 		t.Error("the holder of the other lockspace has ended")
 	}
+}
+
+// numberOf returns what vm1's lease daemon calls a lockspace by in its log: s1, s2, …
+func (c *cluster) numberOf(s space) string {
+	c.Helper()
+	added := c.wait(vm.Match{Machine: 1, Source: "sanlock", Text: " lockspace " + s.name() + ":1:"})
+	before, _, _ := strings.Cut(added.Text, " lockspace ")
+	return before[strings.LastIndex(before, " ")+1:]
 }
 
 // TestOverlap lets three lockspaces lose their disks in turn, each for less than a lease lasts, so that for more
