@@ -153,12 +153,13 @@ func TestClocks(t *testing.T) {
 	if passed := uptime(ctx, t, m) - before; passed < away {
 		t.Errorf("a machine frozen for %v saw %v pass", away, passed)
 	}
+	began := time.Now() // the host may be slow at everything around the pause
 	before = uptime(ctx, t, m)
 	check(t, m.Pause(ctx))
 	time.Sleep(away)
 	check(t, m.Resume(ctx))
-	if passed := uptime(ctx, t, m) - before; passed > away/2 {
-		t.Errorf("a machine paused for %v saw %v pass", away, passed)
+	if passed := uptime(ctx, t, m) - before; passed > time.Since(began)-away+away/4 {
+		t.Errorf("a machine paused for %v saw %v pass of %v", away, passed, time.Since(began))
 	}
 }
 
