@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// ActiveUUIDs returns the UUIDs of all device-mapper devices, as sysfs (mounted at the given directory) has them. It is
-// what Config.Active is made of. LVM's begin with "LVM-", those of the VG and the LV follow, without dashes.
+// ActiveUUIDs returns the UUIDs of all device-mapper devices, as sysfs (mounted at the given directory) has
+// them. It is what Config.Active is made of. LVM's begin with "LVM-", those of the VG and the LV follow,
+// without dashes.
 func ActiveUUIDs(sysfs string) ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(sysfs, "block", "dm-*", "dm", "uuid"))
 	if err != nil {

@@ -11,10 +11,11 @@ import (
 	"github.com/tenurelock/tenure/daemon/lvmwire"
 )
 
-// Adopt takes over what an earlier daemon left in the lock managers, as its adopt file tells (spec lvmlockd 3.10). It may
-// run while requests are served: the VGs that it takes over are starting until it is done with them, all others
-// are unaffected. An error means that some LV is active here without a lock that we know of: the host should be reset.
-// What could be adopted is. ctx bounds the search; what was found is then taken over unless the Engine is closed.
+// Adopt takes over what an earlier daemon left in the lock managers, as its adopt file tells (spec lvmlockd
+// 3.10). It may run while requests are served: the VGs that it takes over are starting until it is done with
+// them, all others are unaffected. An error means that some LV is active here without a lock that we know of:
+// the host should be reset. What could be adopted is. ctx bounds the search; what was found is then taken
+// over unless the Engine is closed.
 func (e *Engine) Adopt(ctx context.Context, file []byte) error {
 	e.mu.Lock()
 	again := !e.adopting && e.cfg.Adopt
@@ -70,36 +71,51 @@ func (e *Engine) discover(ctx context.Context, file []byte) ([]*adoption, error)
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
+	todo := e.adoptGlobals(ctx, found)
 	vgs, err := parseAdopt(file)
 	if err != nil {
-		return nil, err
+		return todo, err
 	}
 	if err := e.dropInactive(ctx, vgs); err != nil {
-		return nil, err
+		return todo, err
 	}
-	var todo []*adoption
 	var errs []error
 	for _, vg := range vgs {
-		i := slices.IndexFunc(found, func(f foundSpace) bool { return f.name == spaceName(vg.name) && f.typ == vg.typ })
+		i := slices.IndexFunc(found, func(f foundSpace) bool {
+			return f.name == spaceName(vg.name) && f.typ == vg.typ
+		})
 		switch {
 		case i >= 0:
 			found[i].known = true
-			todo = append(todo, e.adopt(ctx, vg))
+			if a := e.adopt(ctx, vg); a != nil {
+				todo = append(todo, a)
+			}
 		case len(vg.lvs) > 0:
 			errs = append(errs, fmt.Errorf("VG %s has %d active LVs but no lockspace", vg.name, len(vg.lvs)))
 		}
 	}
 	for _, f := range found {
-		switch {
-		case f.name == globalSpace && !perVG(f.typ):
-			if len(todo) > 0 {
-				todo = append(todo, e.adopt(ctx, &adoptVG{name: globalSpace, typ: f.typ}))
-			}
-		case !f.known:
-			e.log.Error().Str("space", f.name).Msg("adopt: a lockspace that the adopt file does not know is left alone")
+		if !f.known {
+			e.log.Error().Str("space", f.name).Msg("adopt: not in the adopt file, and left alone")
 		}
 	}
-	return slices.DeleteFunc(todo, func(a *adoption) bool { return a == nil }), errors.Join(errs...)
+	return todo, errors.Join(errs...)
+}
+
+// adoptGlobals takes over the lockspaces of the global lock, whatever the file says: nobody else could leave
+// them.
+func (e *Engine) adoptGlobals(ctx context.Context, found []foundSpace) []*adoption {
+	var todo []*adoption
+	for i, f := range found {
+		if f.name != globalSpace || perVG(f.typ) {
+			continue
+		}
+		found[i].known = true
+		if a := e.adopt(ctx, &adoptVG{name: globalSpace, typ: f.typ}); a != nil {
+			todo = append(todo, a)
+		}
+	}
+	return todo
 }
 
 // foundSpace is a lockspace that a lock manager has joined.
@@ -144,7 +160,9 @@ func (e *Engine) dropInactive(ctx context.Context, vgs []*adoptVG) error {
 	for _, vg := range vgs {
 		vg.lvs = slices.DeleteFunc(vg.lvs, func(lv adoptLV) bool {
 			want := "LVM-" + strings.ReplaceAll(vg.uuid+lv.uuid, "-", "")
-			return !slices.ContainsFunc(active, func(u string) bool { return u == want || strings.HasPrefix(u, want+"-") })
+			return !slices.ContainsFunc(active, func(u string) bool {
+				return u == want || strings.HasPrefix(u, want+"-")
+			})
 		})
 	}
 	return nil
@@ -185,7 +203,8 @@ func (a *adoption) run() error {
 	defer c.Close()
 	s := a.space
 	p := newPending(c, lvmwire.Request{
-		Name: "adopt", Op: lvmwire.OpStart, Kind: lvmwire.VG, Options: lvmwire.Adopt | lvmwire.Wait | lvmwire.NoClient,
+		Name: "adopt", Op: lvmwire.OpStart, Kind: lvmwire.VG,
+		Options: lvmwire.Adopt | lvmwire.Wait | lvmwire.NoClient,
 	})
 	p.internal = true
 	s.open(p, JoinOptions{Adopt: true})
@@ -235,7 +254,8 @@ func (a *adoption) passing(ctx context.Context, c *Client, kind lvmwire.Kind) er
 	return nil
 }
 
-// lock takes a lock over in the mode that it has, whatever the file says. That there is none is fine but for an LV.
+// lock takes a lock over in the mode that it has, whatever the file says. That there is none is fine but for
+// an LV.
 func (a *adoption) lock(ctx context.Context, c *Client, req lvmwire.Request) error {
 	r := a.ask(ctx, c, req)
 	if r == lvmwire.AdoptRetry || r == lvmwire.OtherMode16 {

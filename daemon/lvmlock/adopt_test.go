@@ -13,7 +13,8 @@ import (
 	"github.com/tenurelock/tenure/daemon/lvmwire"
 )
 
-// restarted is a host whose daemon died and left locks: u1 in EX, u2 in SH, the VG's lock in EX and the global lock.
+// restarted is a host whose daemon died and left locks: u1 in EX, u2 in SH, the VG's lock in EX and the
+// global lock.
 func restarted(t *testing.T, typ lvmwire.LockType) (m *hooked, file string) {
 	t.Helper()
 	m = newHooked(typ)
@@ -96,6 +97,7 @@ func TestAdoptStale(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		m, file := restarted(t, lvmwire.Sanlock)
 		uuid := strings.Repeat(" ", 38-len("uuid-vg")) + "uuid-vg"
+		file += "# a comment, as an administrator may make\n"
 		file += "LV: " + uuid + " u9 1.0.0:72351744 ex 0\n" // not active any more
 		file += "VG: " + strings.Repeat(" ", 33) + "other other sanlock 1.0.0:lvmlock\n"
 		h := anew(t, m, activeU1, activeU2)
@@ -204,7 +206,8 @@ func TestAdoptCommands(t *testing.T) {
 	})
 }
 
-// TestAdoptText holds the text beside stock's files, byte for byte but for our own comments and the first line's numbers.
+// TestAdoptText holds the text beside stock's files, byte for byte but for our own comments and the first
+// line's numbers.
 func TestAdoptText(t *testing.T) {
 	for _, name := range []string{"sanlock-16", "dlm-16", "sanlock-40"} {
 		bubble(t, func(t *testing.T) {
@@ -265,4 +268,22 @@ func TestActiveUUIDs(t *testing.T) {
 	if got, err := lvmlock.ActiveUUIDs(filepath.Join(dir, "none")); err != nil || len(got) != 0 {
 		t.Errorf("without device-mapper: %q, %v", got, err)
 	}
+}
+
+// TestAdoptGlobalAlone finds only the lockspace of dlm's global lock, in which a command of the earlier
+// daemon died.
+func TestAdoptGlobalAlone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newHooked(lvmwire.DLM)
+		first := newHost(t, m)
+		first.want(1, "lock_gl mode=ex vg_lock_type=none", "0 dlm")
+		first.engine.Close()
+		h := anew(t, m)
+		if err := h.engine.Adopt(t.Context(), nil); err != nil {
+			t.Error(err)
+		}
+		h.want(1, "lock_gl mode=ex vg_lock_type=none", "0 dlm")
+		other := newHost(t, m.Host(2))
+		other.want(1, "lock_gl mode=ex vg_lock_type=none", "-11 dlm")
+	})
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/tenurelock/tenure/daemon/lvmwire"
 )
 
-// The adopt file is read and written in the form of stock's (spec lvmlockd 3.10.2), so that either daemon can go on where
-// the other ended. Host ids, which stock learns elsewhere, are in comments.
+// The adopt file is read and written in the form of stock's (spec lvmlockd 3.10.2), so that either daemon can
+// go on where the other ended. Host ids, which stock learns elsewhere, are in comments.
 const (
 	adoptHead    = "lvmlockd adopt_version"
 	adoptVersion = "1.0"

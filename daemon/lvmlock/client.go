@@ -45,8 +45,9 @@ func (e *Engine) Connect(pid, fd int) *Client {
 	return c
 }
 
-// Do carries a request out and returns the reply, which may take as long as another client keeps a lock. Only one Do of
-// a Client may be under way. If ctx ends first the client counts as closed: nobody would hear the reply.
+// Do carries a request out and returns the reply, which may take as long as another client keeps a lock. Only
+// one Do of a Client may be under way. If ctx ends first the client counts as closed: nobody would hear the
+// reply.
 func (c *Client) Do(ctx context.Context, req lvmwire.Request) lvmwire.Reply {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -62,7 +63,11 @@ func (c *Client) Do(ctx context.Context, req lvmwire.Request) lvmwire.Reply {
 	refused := c.refused
 	c.mu.Unlock()
 	v := verdict{result: lvmwire.NoMemory, typ: req.Type}
-	if !refused {
+	switch {
+	case refused:
+	case ctx.Err() != nil:
+		v.result = lvmwire.Canceled
+	default:
 		v = c.engine.dispatch(ctx, c, req)
 	}
 	if ctx.Err() != nil {
@@ -71,8 +76,8 @@ func (c *Client) Do(ctx context.Context, req lvmwire.Request) lvmwire.Reply {
 	return c.engine.reply(ctx, req, v)
 }
 
-// Undelivered says that the last reply could not be written. If it told of an LV lock, that is given back, unless
-// another client asked for the LV since (spec lvmlockd 3.6.2). Close must still be called.
+// Undelivered says that the last reply could not be written. If it told of an LV lock, that is given back,
+// unless another client asked for the LV since (spec lvmlockd 3.6.2). Close must still be called.
 func (c *Client) Undelivered() {
 	c.mu.Lock()
 	g := c.last
@@ -86,8 +91,8 @@ func (c *Client) Undelivered() {
 	}
 }
 
-// Close gives back what the client holds for itself and withdraws what it asked for. It may be called more than once and
-// while Do is under way.
+// Close gives back what the client holds for itself and withdraws what it asked for. It may be called more
+// than once and while Do is under way.
 func (c *Client) Close() {
 	c.cancel()
 	e := c.engine

@@ -10,7 +10,8 @@ import (
 	"github.com/tenurelock/tenure/daemon/lvmwire"
 )
 
-// TestCommands plays what LVM's commands ask, one after the other, of two hosts. Answers were compared with the captures.
+// TestCommands plays what LVM's commands ask, one after the other, of two hosts. Answers were compared with
+// the captures.
 func TestCommands(t *testing.T) {
 	for file, cfg := range map[string]fake.Config{
 		"commands-sanlock.txt": {Type: lvmwire.Sanlock, JoinDelay: 2 * time.Second},

@@ -17,8 +17,8 @@ import (
 	"github.com/tenurelock/tenure/daemon/lvmwire"
 )
 
-// TestConversation plays what was said to stock's lvmlockd --test (spec lvmlockd, appendix C), in both dialects. The
-// answers are stock's, except those with a note.
+// TestConversation plays what was said to stock's lvmlockd --test (spec lvmlockd, appendix C), in both
+// dialects. The answers are stock's, except those with a note.
 //
 //	play          lines of: CONNECTION REQUEST KEY=VALUE… or CONNECTION close; below are the answers as they come.
 //	              A connection is a number, and with several hosts HOST:NUMBER.

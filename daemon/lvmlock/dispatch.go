@@ -37,8 +37,8 @@ func (e *Engine) dispatch(ctx context.Context, c *Client, req lvmwire.Request) v
 		return e.vgStatus(ctx, req)
 	case lvmwire.OpSetLockArgs, lvmwire.OpSetLockArgsFinal:
 		return verdict{typ: req.Type, result: lvmwire.NoSupport}
-	case lvmwire.OpStop, lvmwire.OpFree, lvmwire.OpBusy, lvmwire.OpRenameBefore, lvmwire.OpKillVG, lvmwire.OpDropVG,
-		lvmwire.OpLock, lvmwire.OpUpdate, lvmwire.OpEnable, lvmwire.OpDisable, lvmwire.OpFindFreeLock,
+	case lvmwire.OpStop, lvmwire.OpFree, lvmwire.OpBusy, lvmwire.OpRenameBefore, lvmwire.OpKillVG,
+		lvmwire.OpDropVG, lvmwire.OpLock, lvmwire.OpUpdate, lvmwire.OpEnable, lvmwire.OpDisable, lvmwire.OpFindFreeLock,
 		lvmwire.OpQueryLock, lvmwire.OpSetRemoteLVLock:
 		return e.directed(ctx, c, req)
 	}
@@ -57,7 +57,8 @@ func (e *Engine) directed(ctx context.Context, c *Client, req lvmwire.Request) v
 		return verdict{typ: req.Type, result: r, mode: lvmwire.Invalid}
 	}
 	if req.Type != lvmwire.NoType && req.Type != s.typ {
-		return verdict{typ: req.Type, result: lvmwire.BadRequest, generation: s.now().generation, mode: lvmwire.Invalid}
+		g := s.now().generation
+		return verdict{typ: req.Type, result: lvmwire.BadRequest, generation: g, mode: lvmwire.Invalid}
 	}
 	if req.Op == lvmwire.OpLock && req.Kind != lvmwire.LV && req.Mode != lvmwire.UN {
 		e.judgeDuplicates(ctx, s)

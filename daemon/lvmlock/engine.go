@@ -30,11 +30,13 @@ type Config struct {
 	GL lvmwire.LockType
 	// HostID is given to VGs that are started without one, 0: none.
 	HostID uint64
-	// Dialect is the habit to follow where the two versions differ and a reply cannot be both; 0 means Dialect40.
+	// Dialect is the habit to follow where the two versions differ and a reply cannot be both; 0 means
+	// Dialect40.
 	Dialect lvmwire.Dialect
 	// Test makes running_lm answer the type of the global lock, as lvmlockd --test does.
 	Test bool
-	// Adopt says that Adopt will be called. Until it has found out which VGs it will take over, they are starting.
+	// Adopt says that Adopt will be called. Until it has found out which VGs it will take over, they are
+	// starting.
 	Adopt bool
 	// Active returns the device-mapper UUIDs of the active LVs, for adoption. nil: every LV counts as active.
 	Active func(ctx context.Context) ([]string, error)
@@ -107,8 +109,8 @@ func New(cfg Config) (*Engine, error) {
 	return e, nil
 }
 
-// Close ends the Engine and waits for its goroutines. Lockspaces stay joined and locks stay held, as if the process
-// had died; what waits is answered Canceled.
+// Close ends the Engine and waits for its goroutines. Lockspaces stay joined and locks stay held, as if the
+// process had died; what waits is answered Canceled.
 func (e *Engine) Close() {
 	e.mu.Lock()
 	e.closed = true

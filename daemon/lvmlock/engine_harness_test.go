@@ -117,8 +117,8 @@ func (h *host) send(client int, text string) *asked {
 	return a
 }
 
-// heard returns the answers that came since it was last called: that to the last request first, then those to requests
-// that waited for it.
+// heard returns the answers that came since it was last called: that to the last request first, then those to
+// requests that waited for it.
 func (h *host) heard() []string {
 	var out []string
 	var still []*asked
@@ -135,7 +135,8 @@ func (h *host) heard() []string {
 	return out
 }
 
-// ask asks and returns the answer, for which it lets pass as much time as it takes, but not more than 10 minutes.
+// ask asks and returns the answer, for which it lets pass as much time as it takes, but not more than 10
+// minutes.
 func (h *host) ask(client int, text string) lvmwire.Reply {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(h.t.Context(), 10*time.Minute)

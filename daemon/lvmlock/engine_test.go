@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tenurelock/tenure/daemon/lvmlock"
+	"github.com/tenurelock/tenure/daemon/lvmlock/fake"
 	"github.com/tenurelock/tenure/daemon/lvmwire"
 )
 
@@ -158,8 +159,8 @@ func TestOtherHosts(t *testing.T) {
 	})
 }
 
-// TestClientDies lets a client go away at every moment of its requests. Whatever it had for itself is free then, and an
-// LV lock that it was not told of too.
+// TestClientDies lets a client go away at every moment of its requests. Whatever it had for itself is free
+// then, and an LV lock that it was not told of too.
 func TestClientDies(t *testing.T) {
 	for _, mode := range []string{"sh", "ex"} {
 		for _, opts := range []string{"none", "persistent"} {
@@ -193,6 +194,43 @@ func TestClientDies(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestClientDiesUnnoticed lets a persistent lock be granted to a client that is gone, before anybody saw it
+// go.
+func TestClientDiesUnnoticed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHost(t, newHooked(lvmwire.Sanlock))
+		h.start(1, "vg", "sanlock")
+		h.client(2).DoUnheard("vg", request(t, lv("vg", "u1", "ex", "persistent")))
+		synctest.Wait()
+		h.want(1, "query_lock_lv vg_name=vg lv_uuid=u1", "0 sanlock mode=un")
+	})
+}
+
+// TestClientDiesBeforeItsRequest closes a client whose request is still on its way to the lockspace.
+func TestClientDiesBeforeItsRequest(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHost(t, newHooked(lvmwire.Sanlock))
+		h.start(1, "vg", "sanlock")
+		c := h.client(2)
+		h.gone(2)
+		c.DoUnheard("vg", request(t, "lock_vg vg_name=vg mode=ex"))
+		h.want(1, "lock_vg vg_name=vg mode=ex", "0 sanlock")
+	})
+}
+
+// TestFreeTheOnlyVG takes the global lock with it, and there is no VG left that could miss it.
+func TestFreeTheOnlyVG(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHost(t, newHooked(lvmwire.Sanlock))
+		h.want(1, initVG("vg", "none"), "0 vg=1.0.0:lvmlock")
+		h.start(1, "vg", "sanlock")
+		h.want(1, "free_vg vg_name=vg", "0 sanlock")
+		h.want(1, initVG("vg", "none"), "0 vg=1.0.0:lvmlock")
+		h.start(1, "vg", "sanlock")
+		h.want(1, "lock_gl mode=ex vg_lock_type=none", "0 sanlock")
+	})
 }
 
 func TestClientDiesWaiting(t *testing.T) {
@@ -513,5 +551,63 @@ func TestSlotsOneAtATime(t *testing.T) {
 		h.want(1, "init_lv vg_name=vg vg_lock_type=sanlock vg_lock_args=1.0.0:lvmlock", "-22")
 		h.want(1, "init_lv"+strings.Replace(args, "=vg ", "=other ", 1)+"u3", "0 vg=1.0.0:lvmlock lv=1.0.0:71303168")
 		h.want(1, "find_free_lock vg_name=nosuch", "-210")
+	})
+}
+
+// TestFreeKeepsTheLock lets the client die while its VG is being removed. The lock manager marks the lock as
+// removed when it leaves, for which it must still be held.
+func TestFreeKeepsTheLock(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newHooked(lvmwire.Sanlock)
+		h := newHost(t, m)
+		h.start(1, "vg", "sanlock")
+		h.want(1, "lock_vg vg_name=vg mode=ex", "0 sanlock")
+		release := m.hold("leave lvm_vg")
+		h.send(1, "free_vg vg_name=vg")
+		h.gone(1)
+		if n := m.count("unlock VGLK"); n != 0 {
+			t.Errorf("the VG lock was given back %d times before the lockspace was left", n)
+		}
+		release()
+		synctest.Wait()
+		if !h.engine.Quit() {
+			t.Error("the lockspace is still there")
+		}
+	})
+}
+
+// TestStopAllSeesSlots stops everything while an LV's place is being freed.
+func TestStopAllSeesSlots(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		slow := false
+		m := fake.New(fake.Config{Type: lvmwire.Sanlock, Fault: func(op fake.Op) fake.Fault {
+			if slow && op.Name == "find_free" {
+				return fake.Fault{Before: time.Second}
+			}
+			return fake.Fault{}
+		}})
+		h := newHost(t, m)
+		h.start(1, "vg", "sanlock")
+		slow = true
+		h.send(2, "find_free_lock vg_name=vg")
+		begin := time.Now()
+		h.want(1, "stop_all opts=wait", "0")
+		if d := time.Since(begin); d > time.Second {
+			t.Errorf("stopped after %v", d)
+		}
+	})
+}
+
+// TestGlobalLost has the lockspace of dlm's global lock fail: the next that needs it gets a new one.
+func TestGlobalLost(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newFake(lvmwire.DLM)
+		h := newHost(t, m)
+		h.start(1, "vg", "dlm")
+		h.want(1, "lock_gl mode=ex vg_lock_type=none", "0 dlm")
+		m.Lose("lvm_global")
+		synctest.Wait()
+		h.want(2, "lock_gl mode=ex vg_lock_type=none", "0 dlm")
+		h.want(2, "lock_vg vg_name=vg mode=ex", "0 dlm")
 	})
 }

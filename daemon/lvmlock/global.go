@@ -87,7 +87,8 @@ func (e *Engine) enabledSpace() *space {
 	return e.spaces[e.global.space]
 }
 
-// ensureGlobal starts the lockspace of the global lock if it is missing. One that is being left is waited for.
+// ensureGlobal starts the lockspace of the global lock if it is missing. One that is being left is waited
+// for.
 func (e *Engine) ensureGlobal(ctx context.Context, t lvmwire.LockType) (s *space, fresh bool) {
 	m := e.manager(t)
 	for {
@@ -220,8 +221,8 @@ func (e *Engine) removedGlobal(s *space) bool {
 	return true
 }
 
-// switchGlobal enables or disables the global lock in a VG (spec 3.8.3). It is enabled only if no running lockspace has
-// it enabled, which is read anew.
+// switchGlobal enables or disables the global lock in a VG (spec 3.8.3). It is enabled only if no running
+// lockspace has it enabled, which is read anew.
 func (s *space) switchGlobal(p *pending) {
 	if _, ok := s.locks.(GlobalLocker); !ok {
 		p.result(s, lvmwire.BadRequest)

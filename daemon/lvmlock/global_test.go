@@ -17,8 +17,12 @@ func TestGlobalLockGoesToTheFirst(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		m := newHooked(lvmwire.Sanlock)
 		h := newHost(t, m)
+		release := m.hold("init lvm_vg1")
 		h.send(1, initVG("vg1", "none"))
 		h.send(2, initVG("vg2", "none"))
+		h.gone(1) // a VG is made to the end even so
+		h.send(1, "start_wait")
+		release()
 		synctest.Wait()
 		if got := h.heard(); len(got) != 2 {
 			t.Fatalf("two init_vg: %q", got)
@@ -34,7 +38,8 @@ func TestGlobalLockGoesToTheFirst(t *testing.T) {
 	})
 }
 
-// TestGlobalLockTwice has the global lock enabled in two VGs, as two hosts can bring about that do not know of each other.
+// TestGlobalLockTwice has the global lock enabled in two VGs, as two hosts can bring about that do not know
+// of each other.
 func TestGlobalLockTwice(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		m := newHooked(lvmwire.Sanlock)

@@ -25,7 +25,8 @@ func newHooked(typ lvmwire.LockType) *hooked {
 	return &hooked{Manager: newFake(typ), hooks: map[string]hook{}}
 }
 
-// on sets the hook of a call, named "lock u1", "unlock VGLK", "join lvm_vg1", "leave lvm_vg1", …; nil takes it away.
+// on sets the hook of a call, named "lock u1", "unlock VGLK", "join lvm_vg1", "leave lvm_vg1", …; nil takes
+// it away.
 func (m *hooked) on(call string, f hook) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -80,6 +81,15 @@ func (m *hooked) run(ctx context.Context, name string, call func() error) error 
 // Running may fail.
 func (m *hooked) Running(ctx context.Context) error {
 	return m.run(ctx, "running", func() error { return m.Manager.Running(ctx) })
+}
+
+// InitVG may be slow.
+func (m *hooked) InitVG(ctx context.Context, vg lvmlock.VG, o lvmlock.InitOptions) (args string, err error) {
+	err = m.run(ctx, "init lvm_"+vg.Name, func() error {
+		args, err = m.Manager.InitVG(ctx, vg, o)
+		return err
+	})
+	return args, err
 }
 
 // Prepare wraps the lockspace.

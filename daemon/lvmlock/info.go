@@ -10,12 +10,13 @@ import (
 	"github.com/tenurelock/tenure/daemon/lvmwire"
 )
 
-// Info is the text of lvmlockctl --info (spec lvmlockd 3.11.4): stock's lines, and for each lock that is refused or
-// waited for one line of ours, "info=blocked", that names who stands in the way. Nothing in it has a blank but the
-// separators.
+// Info is the text of lvmlockctl --info (spec lvmlockd 3.11.4): stock's lines, and for each lock that is
+// refused or waited for one line of ours, "info=blocked", that names who stands in the way. Nothing in it has
+// a blank but the separators.
 func (e *Engine) Info(d lvmwire.Dialect) []byte {
 	var b strings.Builder
-	b.WriteString("info=structs unused_action_count=0 unused_client_count=0 unused_resource_count=0 unused_lock_count=0\n")
+	b.WriteString("info=structs unused_action_count=0 unused_client_count=0 unused_resource_count=0 " +
+		"unused_lock_count=0\n")
 	for i, c := range e.listClients() {
 		fmt.Fprintf(&b, "info=client pid=%d fd=%d pi=%d id=%d name=%s\n", c.pid, c.fd, i, c.id, word(c.named()))
 	}
@@ -111,8 +112,8 @@ func (s *space) infoLane(b *strings.Builder, l *lane, d lvmwire.Dialect) {
 
 // action is the line of a request that is not answered yet.
 func action(what string, req lvmwire.Request, c ClientID, t lvmwire.LockType, d lvmwire.Dialect) string {
-	line := fmt.Sprintf("info=%s client_id=%d flags=0x%x version=%d op=%s rt=%s mode=%s lm_type=%s result=0 lm_rv=0",
-		what, c, uint32(req.Options), req.Version, req.Op, req.Kind, req.Mode, t)
+	line := fmt.Sprintf("info=%s client_id=%d flags=0x%x version=%d op=%s rt=%s mode=%s lm_type=%s "+
+		"result=0 lm_rv=0", what, c, uint32(req.Options), req.Version, req.Op, req.Kind, req.Mode, t)
 	if d != lvmwire.Dialect16 {
 		line += " owner_host_id=0 owner_generation=0"
 	}
@@ -132,7 +133,8 @@ func (s *space) infoWaiting(b *strings.Builder, l *lane, a *Ask, holders []Holde
 	if c != nil {
 		pid, cmd = c.pid, c.named()
 	}
-	fmt.Fprintf(b, "info=blocked ls_name=%s name=%s type=%s mode=%s client_id=%d by=local pid=%d cmd=%s holds=%s\n",
+	fmt.Fprintf(b, "info=blocked ls_name=%s name=%s type=%s mode=%s "+
+		"client_id=%d by=local pid=%d cmd=%s holds=%s\n",
 		word(s.name), word(l.key.name), l.key.kind, a.Mode, a.Client, pid, word(cmd), h.Mode)
 }
 
@@ -151,7 +153,8 @@ func (s *space) infoRefusals(b *strings.Builder) {
 			continue
 		}
 		o := r.said.Owner
-		fmt.Fprintf(b, "info=blocked ls_name=%s name=%s type=%s mode=%s by=host result=%d owner_host_id=%d owner_name=%s "+
+		fmt.Fprintf(b, "info=blocked ls_name=%s name=%s type=%s mode=%s "+
+			"by=host result=%d owner_host_id=%d owner_name=%s "+
 			"owner_generation=%d owner_state=%s free_in_s=%d refused=%d ago_s=%d\n",
 			word(s.name), word(key.name), key.kind, r.mode, r.said.Result, o.HostID, word(o.Name),
 			o.Generation, word(o.State), r.seconds(now), r.count, now.Sub(r.at)/time.Second)

@@ -2,7 +2,8 @@ package lvmlock
 
 import "github.com/tenurelock/tenure/daemon/lvmwire"
 
-// kill ends all locking in a VG whose storage is gone; what is held stays held until drop (spec lvmlockd 3.4.8).
+// kill ends all locking in a VG whose storage is gone; what is held stays held until drop (spec lvmlockd
+// 3.4.8).
 func (s *space) kill(p *pending) {
 	s.log.Error().Msg("VG killed: its LVs must be deactivated and the VG dropped")
 	s.die()
@@ -15,7 +16,12 @@ func (s *space) lose() {
 	if s.state == stopping {
 		return
 	}
-	s.log.Error().Msg("the lock manager lost the lockspace: no more locks. Deactivate the VG's LVs and drop the VG")
+	if s.global { // there is no VG to be dropped, and nothing to be guarded but commands that run now
+		s.log.Error().Msg("the lock manager lost the lockspace of the global lock: starting anew when it is needed")
+		s.beginStop(nil, false)
+		return
+	}
+	s.log.Error().Msg("the lock manager lost the lockspace: deactivate the VG's LVs and drop the VG")
 	s.die()
 }
 

@@ -79,6 +79,10 @@ func (s *space) ask(p *pending) {
 
 // pump does what can be done for a resource now.
 func (s *space) pump(l *lane) {
+	if s.leaving != nil { // no more calls but those of advance
+		s.deliver(l)
+		return
+	}
 	if l.calling || l.queued {
 		return
 	}
@@ -87,15 +91,16 @@ func (s *space) pump(l *lane) {
 		s.ready = append(s.ready, l)
 		return
 	}
-	call, due := l.locks.Step()
-	if due {
-		l.calling = true
-		s.call(func() func() {
-			out := s.carryOut(call)
-			return func() { s.finished(l, call, out) }
-		})
+	for again := true; again && !l.calling; { // answers that nobody heard make work
+		if call, due := l.locks.Step(); due {
+			l.calling = true
+			s.call(func() func() {
+				out := s.carryOut(call)
+				return func() { s.finished(l, call, out) }
+			})
+		}
+		again = s.deliver(l)
 	}
-	s.deliver(l)
 	if l.resume.IsZero() && l.locks.Pause() {
 		l.resume = time.Now().Add(RetryPause)
 		s.setAlarm()
@@ -136,20 +141,20 @@ func (s *space) finished(l *lane, c Call, out Outcome) {
 	s.pump(l)
 }
 
-// deliver answers what ended.
-func (s *space) deliver(l *lane) {
+// deliver answers what ended, and says whether there is more to do because of it.
+func (s *space) deliver(l *lane) (again bool) {
 	for _, a := range l.locks.Answers() {
 		p := l.waiters[a.Ask]
 		delete(l.waiters, a.Ask)
-		if p == nil {
-			continue
+		if p != nil && !s.tell(l, p, a) {
+			again = true
 		}
-		s.tell(l, p, a)
 	}
+	return again
 }
 
-// tell answers one request.
-func (s *space) tell(l *lane, p *pending, a Answer) {
+// tell answers one request, and says false if what was granted must be given back.
+func (s *space) tell(l *lane, p *pending, a Answer) (heard bool) {
 	v := verdict{
 		typ: p.typ(s), result: a.Result, manager: a.ManagerValue, flags: a.Flags, owner: a.Owner,
 		generation: s.generation, mode: lvmwire.Invalid,
@@ -173,10 +178,12 @@ func (s *space) tell(l *lane, p *pending, a Answer) {
 	if took {
 		p.client.granted(&grant{s, l, a})
 	}
-	if !p.answer(v) && took {
-		s.log.Info().Str("resource", l.key.name).Int("pid", p.client.pid).Msg("the client is gone: unlocking")
-		l.locks.Undelivered(a)
+	if p.answer(v) || !took {
+		return true
 	}
+	s.log.Info().Str("resource", l.key.name).Int("pid", p.client.pid).Msg("the client is gone: unlocking")
+	l.locks.Undelivered(a)
+	return false
 }
 
 // closeClient gives back what a client holds for itself.

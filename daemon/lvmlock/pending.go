@@ -19,8 +19,8 @@ type verdict struct {
 	previous        uint64
 }
 
-// pending is a request that a lockspace has to answer, exactly once. Whether the answer or the client's end came first is
-// decided in one place, taken: an LV lock must be either told or given back.
+// pending is a request that a lockspace has to answer, exactly once. Whether the answer or the client's end
+// came first is decided in one place, taken: an LV lock must be either told or given back.
 type pending struct {
 	client       *Client
 	req          lvmwire.Request

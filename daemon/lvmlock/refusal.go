@@ -45,6 +45,9 @@ func (s *space) note(l *lane, c Call, out Outcome) {
 		s.dropRefusal()
 	}
 	s.refusals[l.key] = refusal{at: time.Now(), mode: c.To, said: said, count: before.count + 1}
+	if before.count == 0 {
+		owner(s.log.Info().Err(said), said).Str("resource", l.key.name).Msg("not granted")
+	}
 }
 
 // dropRefusal makes room by forgetting the oldest.
@@ -81,6 +84,7 @@ func owner(ev *zerolog.Event, said *Error) *zerolog.Event {
 	if said.Owner.HostID == 0 {
 		return ev
 	}
-	return ev.Uint64("host", said.Owner.HostID).Uint64("gen", said.Owner.Generation).Str("host_name", said.Owner.Name).
-		Str("host_state", said.Owner.State).Uint64("free_in_s", said.Wait)
+	o := said.Owner
+	return ev.Uint64("host", o.HostID).Uint64("gen", o.Generation).Str("host_name", o.Name).
+		Str("host_state", o.State).Uint64("free_in_s", said.Wait)
 }

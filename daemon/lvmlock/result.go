@@ -8,7 +8,8 @@ import (
 	"github.com/tenurelock/tenure/daemon/lvmwire"
 )
 
-// reply puts what became of a request into words. It is the one place that knows what a command can bear to hear.
+// reply puts what became of a request into words. It is the one place that knows what a command can bear to
+// hear.
 func (e *Engine) reply(ctx context.Context, req lvmwire.Request, v verdict) lvmwire.Reply {
 	r := v.result
 	if r == lvmwire.Unattached {
@@ -19,14 +20,15 @@ func (e *Engine) reply(ctx context.Context, req lvmwire.Request, v verdict) lvmw
 	}
 	v.owner.Name, v.owner.State = clean(v.owner.Name), clean(v.owner.State)
 	return lvmwire.Reply{
-		Op: req.Op, Type: v.typ, Result: r, ManagerValue: v.manager, VGArgs: v.vgArgs, LVArgs: v.lvArgs, Mode: v.mode,
-		Flags: e.flagsText(ctx, req, r, v.flags), Generation: v.generation, Previous: v.previous, Owner: v.owner,
+		Op: req.Op, Type: v.typ, Result: r, ManagerValue: v.manager, VGArgs: v.vgArgs, LVArgs: v.lvArgs,
+		Mode: v.mode, Flags: e.flagsText(ctx, req, r, v.flags), Owner: v.owner,
+		Generation: v.generation, Previous: v.previous,
 	}
 }
 
-// bearable keeps the answer to a wish for the global lock in SH within what every command goes on after, without the
-// lock: with any other the older commands cannot even list VGs (spec lvmlockd 2.7.2, trap 53). Who adopts or repairs
-// is new enough to hear more.
+// bearable keeps the answer to a wish for the global lock in SH within what every command goes on after,
+// without the lock: with any other the older commands cannot even list VGs (spec lvmlockd 2.7.2, trap 53).
+// Who adopts or repairs is new enough to hear more.
 func bearable(r lvmwire.Result, options lvmwire.Flags) lvmwire.Result {
 	if options&(lvmwire.Adopt|lvmwire.AdoptOnly|lvmwire.Repair) != 0 {
 		return r
@@ -42,7 +44,9 @@ func bearable(r lvmwire.Result, options lvmwire.Flags) lvmwire.Result {
 }
 
 // flagsText is result_flags (spec 2.5.12).
-func (e *Engine) flagsText(ctx context.Context, req lvmwire.Request, r lvmwire.Result, f lvmwire.Flags) string {
+func (e *Engine) flagsText(
+	ctx context.Context, req lvmwire.Request, r lvmwire.Result, f lvmwire.Flags,
+) string {
 	var b strings.Builder
 	if r == lvmwire.NoLockspace {
 		e.missing(ctx, req, &b)
@@ -66,7 +70,8 @@ func (e *Engine) flagsText(ctx context.Context, req lvmwire.Request, r lvmwire.R
 	return b.String()
 }
 
-// missing says what is not there. A command that may go on without the global lock does so only if it hears NO_GL_LS.
+// missing says what is not there. A command that may go on without the global lock does so only if it hears
+// NO_GL_LS.
 func (e *Engine) missing(ctx context.Context, req lvmwire.Request, b *strings.Builder) {
 	e.mu.Lock()
 	none, typ := len(e.spaces) == 0, e.global.typ

@@ -6,7 +6,8 @@ import (
 	"github.com/tenurelock/tenure/daemon/lvmwire"
 )
 
-// slotOp is something done to the places of LV locks. A space does one at a time: each searches for what another changes.
+// slotOp is something done to the places of LV locks. A space does one at a time: each searches for what
+// another changes.
 type slotOp struct {
 	p *pending
 	f func(ctx context.Context) (lvArgs string, err error)
@@ -63,7 +64,9 @@ func (s *space) findFree(p *pending) {
 		p.result(s, lvmwire.OK)
 		return
 	}
-	s.slot(slotOp{p: p, f: func(ctx context.Context) (string, error) { return "", f.FindFree(ctx, p.req.LVSize) }})
+	s.slot(slotOp{p: p, f: func(ctx context.Context) (string, error) {
+		return "", f.FindFree(ctx, p.req.LVSize)
+	}})
 }
 
 // freeLV gives the place of an LV's lock back. It is refused while anyone on this host holds or wants the LV.

@@ -20,8 +20,8 @@ const (
 	stopping // until the lock manager has let go of it
 )
 
-// globalSpace holds the global lock of a lock manager that has no place for it in each VG. In the table it has a name
-// that no VG's lockspace can have.
+// globalSpace holds the global lock of a lock manager that has no place for it in each VG. In the table it
+// has a name that no VG's lockspace can have.
 const (
 	globalSpace = "lvm_global"
 	globalKey   = " lvm_global"
@@ -30,8 +30,8 @@ const (
 // spaceName is what a VG's lockspace is called in the lock manager.
 func spaceName(vg string) string { return "lvm_" + vg }
 
-// space is a VG's lockspace. One goroutine, run, owns everything in it but status; others reach it with post. It never
-// waits for the lock manager: each call has a goroutine of its own, which posts the outcome.
+// space is a VG's lockspace. One goroutine, run, owns everything in it but status; others reach it with post.
+// It never waits for the lock manager: each call has a goroutine of its own, which posts the outcome.
 type space struct {
 	engine  *Engine
 	log     zerolog.Logger
@@ -70,7 +70,7 @@ type space struct {
 // status is what others may know of a space without asking its goroutine.
 type status struct {
 	state      state
-	held       int // resources locked or being locked
+	idle       bool
 	enabled    bool
 	locks      Lockspace
 	generation uint64
@@ -131,7 +131,8 @@ func (e *Engine) all() []*space {
 	return e.listSpaces()
 }
 
-// post has f called by the space's goroutine, and says false if that has ended. It must not be called from there.
+// post has f called by the space's goroutine, and says false if that has ended. It must not be called from
+// there.
 func (s *space) post(f func()) bool {
 	select {
 	case s.inbox <- f:
@@ -204,7 +205,7 @@ func (s *space) settle() {
 		}
 	}
 	s.nextSlot()
-	if s.lonely && s.state == running && s.idle() {
+	if s.lonely && s.state == running && s.idle() && s.engine.deserted(s.typ) {
 		s.log.Info().Msg("no VG needs the global lock any more: stopping")
 		s.beginStop(nil, false)
 	}
@@ -213,13 +214,13 @@ func (s *space) settle() {
 
 // publish lets others see the state, and wakes them if it changed.
 func (s *space) publish() {
-	now := status{state: s.state, held: s.held(), locks: s.locks, generation: s.generation}
+	now := status{state: s.state, idle: s.idle(), locks: s.locks, generation: s.generation}
 	s.mu.Lock()
 	was := s.status
 	now.enabled = was.enabled
 	s.status = now
 	s.mu.Unlock()
-	if was.state != now.state || (was.held != 0) != (now.held != 0) {
+	if was.state != now.state || was.idle != now.idle {
 		s.engine.mu.Lock()
 		s.engine.announce()
 		s.engine.mu.Unlock()
@@ -238,17 +239,6 @@ func (s *space) setEnabled(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.enabled = on
-}
-
-// held counts the resources that are locked or may be in a moment.
-func (s *space) held() int {
-	n := 0
-	for _, l := range s.lanes {
-		if l.calling || l.locks.Busy() {
-			n++
-		}
-	}
-	return n
 }
 
 // idle says that nothing is locked, waited for or under way.
@@ -297,7 +287,7 @@ func (s *space) end() {
 	e.mu.Unlock()
 	e.touch()
 	if last && global != nil && global.typ == s.typ {
-		e.spawn(func() { global.post(func() { global.lonely = e.deserted(s.typ) }) })
+		e.spawn(func() { global.post(func() { global.lonely = true }) })
 	}
 }
 

@@ -6,8 +6,8 @@ import (
 	"github.com/tenurelock/tenure/daemon/lvmwire"
 )
 
-// start joins a VG's lockspace. The answer comes after the quick part, or after the join if the client wants to wait
-// (spec lvmlockd 3.4.1).
+// start joins a VG's lockspace. The answer comes after the quick part, or after the join if the client wants
+// to wait (spec lvmlockd 3.4.1).
 func (e *Engine) start(ctx context.Context, c *Client, req lvmwire.Request) verdict {
 	v := verdict{typ: req.Type}
 	m := e.manager(req.Type)
@@ -144,8 +144,8 @@ func (s *space) unpark() {
 	}
 }
 
-// failed ends a lockspace that could not be joined. A client that was already told that all is well hears of it when it
-// waits for its lockspaces (start_wait).
+// failed ends a lockspace that could not be joined. A client that was already told that all is well hears of
+// it when it waits for its lockspaces (start_wait).
 func (s *space) failed(p *pending, what string, err error) {
 	r := ResultOf(err)
 	s.log.Error().Err(err).Int32("result", int32(r)).Msg("lockspace: " + what + " went wrong, it is not started")
@@ -160,8 +160,8 @@ func (s *space) failed(p *pending, what string, err error) {
 	}
 }
 
-// startWait answers when no lockspace is starting (spec lvmlockd 3.4.2). Only a client whose own start went wrong is told
-// so.
+// startWait answers when no lockspace is starting (spec lvmlockd 3.4.2). Only a client whose own start went
+// wrong is told so.
 func (e *Engine) startWait(ctx context.Context, c *Client, req lvmwire.Request) verdict {
 	err := e.await(ctx, func() bool {
 		if e.adopting {

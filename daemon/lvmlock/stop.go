@@ -14,7 +14,8 @@ type teardown struct {
 	begun  bool
 }
 
-// whenQuiet calls f as soon as no call for an LV is under way: until then nobody knows whether the LV is locked.
+// whenQuiet calls f as soon as no call for an LV is under way: until then nobody knows whether the LV is
+// locked.
 func (s *space) whenQuiet(f func()) {
 	if !s.locking() {
 		f()
@@ -41,8 +42,8 @@ func (s *space) stop(p *pending) {
 	})
 }
 
-// freeVG leaves the lockspace for ever, if no other host is in it (spec 3.4.5). Unlike stock it is refused while an LV
-// is locked here.
+// freeVG leaves the lockspace for ever, if no other host is in it (spec 3.4.5). Unlike stock it is refused
+// while an LV is locked here.
 func (s *space) freeVG(p *pending) { s.leaveAlone(p, true) }
 
 // renameBefore stops the lockspace, if no other host is in it and no LV is locked (spec 3.4.6).
@@ -125,7 +126,7 @@ func (s *space) advance() {
 	s.call(func() func() {
 		for _, c := range calls {
 			if out := s.carryOut(c); out.Err != nil {
-				s.log.Error().Err(out.Err).Str("resource", c.Resource.Name).Msg("not given back: the lock manager says no")
+				s.log.Error().Err(out.Err).Str("resource", c.Resource.Name).Msg("not given back")
 			}
 		}
 		err := s.locks.Leave(s.engine.ctx, t.free)
@@ -164,8 +165,8 @@ func (s *space) left(t *teardown, err error) {
 	}
 }
 
-// stopAll stops the lockspaces in which nothing is locked, with Force all, and answers how many are left; with Wait
-// when none is (spec 3.4.4).
+// stopAll stops the lockspaces in which nothing is locked, with Force all, and answers how many are left;
+// with Wait when none is (spec 3.4.4).
 func (e *Engine) stopAll(ctx context.Context, req lvmwire.Request) verdict {
 	force := req.Options&lvmwire.Force != 0
 	if req.Options&lvmwire.Wait != 0 {
@@ -226,8 +227,8 @@ func (e *Engine) drain(ctx context.Context, force bool) int {
 	}
 }
 
-// stopIdle begins to stop every lockspace in which nothing is locked and returns how many lockspaces there are. The one
-// of the global lock goes last.
+// stopIdle begins to stop every lockspace in which nothing is locked and returns how many lockspaces there
+// are. The one of the global lock goes last.
 func (e *Engine) stopIdle(force bool) int {
 	all := e.all()
 	for _, s := range all {

@@ -11,7 +11,8 @@ import (
 const (
 	// probeTime is how long a lock manager may take to say whether it runs.
 	probeTime = 5 * time.Second
-	// initClaim keeps two VGs from being made at once: only one may get the global lock. No VG can have this name.
+	// initClaim keeps two VGs from being made at once: only one may get the global lock. No VG can have this
+	// name.
 	initClaim = " init_vg"
 )
 
@@ -58,7 +59,8 @@ func (e *Engine) runningLM(ctx context.Context) verdict {
 	return verdict{result: lvmwire.Full}
 }
 
-// forgetPreset does what lvmlockd --test does: without lockspaces even the type from its command line is forgotten.
+// forgetPreset does what lvmlockd --test does: without lockspaces even the type from its command line is
+// forgotten.
 func (e *Engine) forgetPreset() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
