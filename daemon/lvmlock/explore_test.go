@@ -9,9 +9,9 @@ import (
 	"github.com/tenurelock/tenure/daemon/lvmwire"
 )
 
-// The explorer walks through every order of events of a small world: some clients with some requests each, which may
-// close at any moment, and a lock manager that may refuse every call. After each event it holds the machine against
-// the promises in (*world).check, and against a ledger of what the clients were told.
+// The explorer walks through every order of events of a small world: some clients with some requests each,
+// which may close at any moment, and a lock manager that may refuse every call. After each event it holds the
+// machine against the promises in (*world).check, and against a ledger of what the clients were told.
 
 // world is one state.
 type world struct {
@@ -61,6 +61,7 @@ type scope struct {
 	phases    func() []phase
 	done      func(*Locks, Outcome)
 	statesMax int
+	large     bool // too large for -short
 }
 
 // walk visits every state that can be reached and returns how many there are, and the first broken promise.
@@ -117,7 +118,8 @@ func (w *world) moves(sc scope) []world {
 			continue
 		}
 		for _, a := range requests(sc.kind) {
-			do(fmt.Sprintf("%d asks op %d mode %d flags %d", c+1, a.Op, a.Mode, a.Flags), func(n *world) { n.request(c, a) })
+			what := fmt.Sprintf("%d asks op %d mode %d flags %d", c+1, a.Op, a.Mode, a.Flags)
+			do(what, func(n *world) { n.request(c, a) })
 		}
 		if sc.unheard && v.locked {
 			do(fmt.Sprint(c+1, " was not reached"), func(n *world) { n.lose(c) })
@@ -127,7 +129,10 @@ func (w *world) moves(sc scope) []world {
 		do("the lock manager agrees", func(n *world) { n.ended(sc, Outcome{}) })
 		if w.faults > 0 {
 			for _, e := range []*Error{{Result: lvmwire.Again, Retry: true}, {Result: lvmwire.LockIO}} {
-				do(fmt.Sprint("the lock manager says ", e.Result), func(n *world) { n.faults--; n.ended(sc, Outcome{Err: e}) })
+				do(fmt.Sprint("the lock manager says ", e.Result), func(n *world) {
+					n.faults--
+					n.ended(sc, Outcome{Err: e})
+				})
 			}
 		}
 		if sc.removed && w.call.Kind == CallLock {
@@ -437,14 +442,18 @@ func (w *world) key() string {
 func TestLocksExplored(t *testing.T) {
 	for _, sc := range []scope{
 		{kind: lvmwire.LV, clients: 2, requests: 2, faults: 2, unheard: true},
-		{kind: lvmwire.LV, clients: 3, requests: 1, faults: 1, unheard: true},
+		{kind: lvmwire.LV, clients: 3, requests: 1, faults: 1, unheard: true, large: true},
 		{kind: lvmwire.VG, clients: 2, requests: 3, faults: 2, removed: true},
-		{kind: lvmwire.VG, clients: 3, requests: 2, faults: 1},
+		{kind: lvmwire.VG, clients: 3, requests: 2, large: true},
 		{kind: lvmwire.GL, clients: 3, requests: 1, faults: 2},
 	} {
+		if sc.large && testing.Short() {
+			continue
+		}
 		sc.statesMax = 2_000_000
 		states, moves, broken := walk(sc)
-		name := fmt.Sprintf("kind %d, %d clients, %d requests each, %d faults", sc.kind, sc.clients, sc.requests, sc.faults)
+		name := fmt.Sprintf("kind %d, %d clients, %d requests each, %d faults",
+			sc.kind, sc.clients, sc.requests, sc.faults)
 		if broken != "" {
 			t.Errorf("%s: %s", name, broken)
 		}

@@ -14,14 +14,14 @@ type Holder struct {
 	Version    uint32 // told by vg_update, 0 if none was
 }
 
-// Locks decides who on this host holds one resource, and what the lock manager must be asked for that. It has no
-// clock, no goroutine and does nothing by itself: requests come in by Ask, connections end by Close, Step says what to
-// call, Done takes what came of it, and Answers has what is to be told to whom. The lock manager sees one lock per
-// resource and host; what the host's clients hold side by side is shared out here.
+// Locks decides who on this host holds one resource, and what the lock manager must be asked for that. It has
+// no clock, no goroutine and does nothing by itself: requests come in by Ask, connections end by Close, Step
+// says what to call, Done takes what came of it, and Answers has what is to be told to whom. The lock manager
+// sees one lock per resource and host; what the host's clients hold side by side is shared out here.
 //
-// Where LVM 2.03.16 and 2.03.40 differ it is as 2.03.40, which differs here in nothing that a 2.03.16 command could
-// notice: an LV's lock is given free by the lockspace and not here (phase 3b of 2.03.16), and a resource that nobody
-// uses may be forgotten (phase 14), as Idle tells.
+// Where LVM 2.03.16 and 2.03.40 differ it is as 2.03.40, which differs here in nothing that a 2.03.16 command
+// could notice: an LV's lock is given free by the lockspace and not here (phase 3b of 2.03.16), and a
+// resource that nobody uses may be forgotten (phase 14), as Idle tells.
 type Locks struct {
 	of      Resource     // Args are those that the held lock was taken with
 	mode    lvmwire.Mode // what the lock manager holds for this host
@@ -55,15 +55,15 @@ func NewLocks(r Resource) *Locks {
 	return &Locks{of: Resource{Kind: r.Kind, Name: r.Name}, phases: order()}
 }
 
-// Ask puts a request in the queue. There comes one Answer for it, not before the next Step. After a client's Close
-// there must be no Ask of it.
+// Ask puts a request in the queue. There comes one Answer for it, not before the next Step. After a client's
+// Close there must be no Ask of it.
 func (l *Locks) Ask(a *Ask) {
 	l.last = a.Client
 	l.queue = append(l.queue, a)
 }
 
-// Close tells that a client is gone: its transient lock is given back, and what it asked and was not begun yet is
-// answered Canceled. A request of which the call is under way ends as that does.
+// Close tells that a client is gone: its transient lock is given back, and what it asked and was not begun
+// yet is answered Canceled. A request of which the call is under way ends as that does.
 func (l *Locks) Close(c ClientID) {
 	known := func(d departure) bool { return d.client == c }
 	if !slices.ContainsFunc(l.closing, known) {
@@ -71,8 +71,8 @@ func (l *Locks) Close(c ClientID) {
 	}
 }
 
-// Step does what can be done, until the lock manager must be called (due), or nothing is left to do. While a call is
-// under way it does nothing.
+// Step does what can be done, until the lock manager must be called (due), or nothing is left to do. While a
+// call is under way it does nothing.
 func (l *Locks) Step() (call Call, due bool) {
 	for l.under == nil {
 		if !l.pass() {
@@ -85,8 +85,8 @@ func (l *Locks) Step() (call Call, due bool) {
 	return Call{}, false
 }
 
-// pass goes through the phases to the first that has something to do. The next pass begins with the first phase
-// again, so that none acts upon what was true before another acted.
+// pass goes through the phases to the first that has something to do. The next pass begins with the first
+// phase again, so that none acts upon what was true before another acted.
 func (l *Locks) pass() bool {
 	for _, does := range l.phases {
 		if does(l) {
@@ -122,10 +122,10 @@ func (l *Locks) Answers() []Answer {
 	return a
 }
 
-// Undelivered tells that an answer did not reach its client. If an LV was locked for it, then nobody knows of that
-// lock, which may outlive the connection; so it is given back, unless another client asked for the LV or was
-// answered meanwhile, and relies on what it saw (spec lvmlockd 3.6.2). The answer counts too: who asked earlier, and was
-// refused for the time being, is served by a lock that came since.
+// Undelivered tells that an answer did not reach its client. If an LV was locked for it, then nobody knows of
+// that lock, which may outlive the connection; so it is given back, unless another client asked for the LV or
+// was answered meanwhile, and relies on what it saw (spec lvmlockd 3.6.2). The answer counts too: who asked
+// earlier, and was refused for the time being, is served by a lock that came since.
 func (l *Locks) Undelivered(a Answer) {
 	if a.Flags&lvmwire.LVLock == 0 || a.Ask.Client != l.last {
 		return
@@ -145,9 +145,10 @@ func (l *Locks) Cancel(r lvmwire.Result) {
 	}
 }
 
-// Clear forgets all holders, as the lockspace is left, and returns the call that gives the lock back, if there is
-// one; whatever comes of it, nothing is held afterwards. While a call is under way it does nothing: wait for its
-// end and Clear again. Who waits is not answered: Cancel before the next Step, which would serve them.
+// Clear forgets all holders, as the lockspace is left, and returns the call that gives the lock back, if
+// there is one; whatever comes of it, nothing is held afterwards. While a call is under way it does nothing:
+// wait for its end and Clear again. Who waits is not answered: Cancel before the next Step, which would serve
+// them.
 func (l *Locks) Clear() (call Call, due bool) {
 	if l.under != nil {
 		return Call{}, false

@@ -8,8 +8,8 @@ import (
 	"github.com/tenurelock/tenure/daemon/lvmwire"
 )
 
-// TestLocksMatrix is spec lvmlockd 3.5.1: what is held, what is asked, what is told (waits: nothing), and who holds
-// afterwards. P is the persistent lock; a lock manager that always agrees stands behind.
+// TestLocksMatrix is spec lvmlockd 3.5.1: what is held, what is asked, what is told (waits: nothing), and who
+// holds afterwards. P is the persistent lock; a lock manager that always agrees stands behind.
 func TestLocksMatrix(t *testing.T) {
 	const matrix = `
 a=ex       | a ex   | -114       | a=ex
@@ -122,8 +122,8 @@ func held(l *Locks) string {
 	return strings.Join(s, " ")
 }
 
-// TestUndeliveredThenAsked: another client asks between the news that an answer was lost and the next step. It is
-// served by the lock that is there; taking it away would leave that client with nothing.
+// TestUndeliveredThenAsked: another client asks between the news that an answer was lost and the next step.
+// It is served by the lock that is there; taking it away would leave that client with nothing.
 func TestUndeliveredThenAsked(t *testing.T) {
 	l := NewLocks(Resource{Kind: lvmwire.LV, Name: "r"})
 	l.Ask(asked("a P-ex"))

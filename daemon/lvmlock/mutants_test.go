@@ -30,8 +30,8 @@ func instead(at int, p phase) func() []phase {
 
 func never(*Locks) bool { return false }
 
-// TestExplorerFindsMutants breaks the machine in ways that a hurried change could, one at a time. Each must be found,
-// or the explorer's silence about the machine means nothing.
+// TestExplorerFindsMutants breaks the machine in ways that a hurried change could, one at a time. Each must
+// be found, or the explorer's silence about the machine means nothing.
 func TestExplorerFindsMutants(t *testing.T) {
 	lv := scope{kind: lvmwire.LV, clients: 2, requests: 2, faults: 1, unheard: true, statesMax: 1_000_000}
 	vg := scope{kind: lvmwire.VG, clients: 2, requests: 2, faults: 1, removed: true, statesMax: 1_000_000}
@@ -76,8 +76,9 @@ func shareAlways(l *Locks) bool {
 }
 
 func shareAll(l *Locks) bool {
-	if i := slices.IndexFunc(l.queue, func(a *Ask) bool { return a.Mode == lvmwire.SH }); i >= 0 && l.mode == lvmwire.SH {
-		l.grant(l.queue[i], Validity{})
+	a := l.first(func(a *Ask) bool { return a.Mode == lvmwire.SH })
+	if a != nil && l.mode == lvmwire.SH {
+		l.grant(a, Validity{})
 		return true
 	}
 	return l.share()

@@ -7,7 +7,8 @@ import (
 	"github.com/tenurelock/tenure/daemon/lvmwire"
 )
 
-// ResultOf is what a client is told of a lock manager's error: its Result, or ManagerError if it is not an *Error.
+// ResultOf is what a client is told of a lock manager's error: its Result, or ManagerError if it is not an
+// *Error.
 func ResultOf(err error) lvmwire.Result {
 	if err == nil {
 		return lvmwire.OK
@@ -35,12 +36,14 @@ func (l *Locks) begin(j *job) {
 	l.under = j
 }
 
-// lock asks the lock manager for what a request wants. An LV's place comes with each request, as it may have moved;
-// what is held is given back where it was taken (spec lvmlockd 3.6.1).
+// lock asks the lock manager for what a request wants. An LV's place comes with each request, as it may have
+// moved; what is held is given back where it was taken (spec lvmlockd 3.6.1).
 func (l *Locks) lock(a *Ask) {
 	r := l.of
 	r.Args = a.Args
-	l.begin(&job{ask: a, call: Call{Kind: CallLock, Resource: r, From: lvmwire.UN, To: a.Mode, Options: options(a)}})
+	l.begin(&job{ask: a, call: Call{
+		Kind: CallLock, Resource: r, From: lvmwire.UN, To: a.Mode, Options: options(a),
+	}})
 }
 
 // drop ends a holder's lock. The lock manager is told when it was the last; a is nil if the holder is gone.
@@ -84,8 +87,9 @@ func (l *Locks) locked(j *job, o Outcome) {
 	l.grant(a, v)
 }
 
-// refused ends a request that the lock manager did not grant, or lets it wait for the next try. What stays Again
-// may be over in a moment: the GL and a VG are held for one command only, and of an LV the lock manager knows.
+// refused ends a request that the lock manager did not grant, or lets it wait for the next try. What stays
+// Again may be over in a moment: the GL and a VG are held for one command only, and of an LV the lock manager
+// knows.
 func (l *Locks) refused(a *Ask, err error) {
 	result := ResultOf(err)
 	e, ok := errors.AsType[*Error](err)
@@ -101,7 +105,8 @@ func (l *Locks) refused(a *Ask, err error) {
 	}
 }
 
-// detach is for a global lock that is not in this VG any more. Who waits is told so, and looks for it elsewhere.
+// detach is for a global lock that is not in this VG any more. Who waits is told so, and looks for it
+// elsewhere.
 func (l *Locks) detach() {
 	l.known = Cache{}
 	for _, a := range slices.Clone(l.queue) {
@@ -160,7 +165,8 @@ func (l *Locks) unlocked(j *job, o Outcome) {
 	l.end(j.ask, ResultOf(o.Err))
 }
 
-// switched ends phase 4. An answer comes in any case, and a global lock that went away takes its queue with it.
+// switched ends phase 4. An answer comes in any case, and a global lock that went away takes its queue with
+// it.
 func (l *Locks) switched(j *job, o Outcome) {
 	j.ask.said = o.Err
 	l.end(j.ask, ResultOf(o.Err))

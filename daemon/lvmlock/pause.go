@@ -5,12 +5,13 @@ import (
 	"time"
 )
 
-// RetryPause is how long a refused request waits to be tried again. With the usual 4 retries a command hears Again
-// after 6 tries in 5 s (spec lvmlockd 3.5).
+// RetryPause is how long a refused request waits to be tried again. With the usual 4 retries a command hears
+// Again after 6 tries in 5 s (spec lvmlockd 3.5).
 const RetryPause = time.Second
 
-// Pause reports whether something waits to be tried again: the host should call Resume and then Step RetryPause after
-// the first Pause, whatever else comes between. Steps in between are welcome, and try nothing before its time.
+// Pause reports whether something waits to be tried again: the host should call Resume and then Step
+// RetryPause after the first Pause, whatever else comes between. Steps in between are welcome, and try
+// nothing before its time.
 func (l *Locks) Pause() bool {
 	return l.stray ||
 		slices.ContainsFunc(l.queue, func(a *Ask) bool { return a.paused }) ||

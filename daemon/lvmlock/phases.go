@@ -10,8 +10,8 @@ import (
 // phase does the first thing of its kind that is to be done, if there is one.
 type phase func(*Locks) bool
 
-// order is that of spec lvmlockd 3.5, by whose numbers the phases are told. What ends a lock comes before what begins
-// one. Phases 3b, 3c and 14 are not of one resource, and 9b is the test lock manager's.
+// order is that of spec lvmlockd 3.5, by whose numbers the phases are told. What ends a lock comes before
+// what begins one. Phases 3b, 3c and 14 are not of one resource, and 9b is the test lock manager's.
 func order() []phase {
 	return []phase{
 		(*Locks).giveBack, // before all: what the lock manager holds for nobody
@@ -90,8 +90,8 @@ func (l *Locks) unlock() bool {
 	return true
 }
 
-// depart (P3) cleans up after clients that are gone: what they asked, then their lock. If the lock manager cannot
-// take that back it is tried again, as nobody else would ever ask for it.
+// depart (P3) cleans up after clients that are gone: what they asked, then their lock. If the lock manager
+// cannot take that back it is tried again, as nobody else would ever ask for it.
 func (l *Locks) depart() bool {
 	for i, d := range l.closing {
 		if d.paused {
@@ -112,8 +112,8 @@ func (l *Locks) depart() bool {
 	return false
 }
 
-// turn (P4) moves the global lock to this VG or away from it, which needs that nobody holds it. Whether there is one
-// elsewhere is known to the lockspaces only.
+// turn (P4) moves the global lock to this VG or away from it, which needs that nobody holds it. Whether there
+// is one elsewhere is known to the lockspaces only.
 func (l *Locks) turn() bool {
 	a := l.first(func(a *Ask) bool { return a.Op == lvmwire.OpEnable || a.Op == lvmwire.OpDisable })
 	switch {
@@ -129,7 +129,8 @@ func (l *Locks) turn() bool {
 	return true
 }
 
-// again (P5 to P9) is for requests that meet a lock of their own, or the persistent one, which is everybody's.
+// again (P5 to P9) is for requests that meet a lock of their own, or the persistent one, which is
+// everybody's.
 func (l *Locks) again() bool {
 	for _, a := range l.queue {
 		if a.Op != lvmwire.OpLock {
@@ -170,7 +171,8 @@ func (l *Locks) same(a *Ask, at int) {
 	}
 }
 
-// lean (P7) lets a command use an LV that is active here. Nothing is recorded: the persistent lock stands for it.
+// lean (P7) lets a command use an LV that is active here. Nothing is recorded: the persistent lock stands for
+// it.
 func (l *Locks) lean(a *Ask, lasting lvmwire.Mode) {
 	if lasting == lvmwire.EX || a.Mode == lvmwire.SH {
 		l.end(a, lvmwire.OK)
@@ -179,7 +181,8 @@ func (l *Locks) lean(a *Ask, lasting lvmwire.Mode) {
 	l.endWith(Answer{Ask: a, Result: lvmwire.Exists, Flags: lvmwire.SHExists})
 }
 
-// keep (P8) makes a command's own lock one that outlives it. It must be the mode wanted: a conversion is P9's.
+// keep (P8) makes a command's own lock one that outlives it. It must be the mode wanted: a conversion is
+// P9's.
 func (l *Locks) keep(a *Ask, own int) {
 	h := &l.holders[own]
 	if h.Mode != a.Mode {
@@ -190,8 +193,8 @@ func (l *Locks) keep(a *Ask, own int) {
 	l.end(a, lvmwire.OK)
 }
 
-// share (P11) grants SH to those who asked before the first that wants EX. If this host has SH already the lock
-// manager is not asked.
+// share (P11) grants SH to those who asked before the first that wants EX. If this host has SH already the
+// lock manager is not asked.
 func (l *Locks) share() bool {
 	if l.mode == lvmwire.EX || l.stray { // P10: they wait for the holder, however long it takes
 		return false
@@ -212,8 +215,8 @@ func (l *Locks) share() bool {
 	return false
 }
 
-// exclude (P13) asks for EX, for the first that wants it, once nobody on this host holds anything (P10, P12). While
-// it waits, so do all behind it: a host's readers do not starve its writer.
+// exclude (P13) asks for EX, for the first that wants it, once nobody on this host holds anything (P10, P12).
+// While it waits, so do all behind it: a host's readers do not starve its writer.
 func (l *Locks) exclude() bool {
 	if l.mode != lvmwire.UN {
 		return false

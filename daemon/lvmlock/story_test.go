@@ -13,12 +13,12 @@ import (
 	"github.com/tenurelock/tenure/daemon/lvmwire"
 )
 
-// TestLocksStories plays testdata: a line is what one client asks or what the lock manager answers, and below it
-// stand the calls that follow, the answers, and who holds what.
+// TestLocksStories plays testdata: a line is what one client asks or what the lock manager answers, and below
+// it stand the calls that follow, the answers, and who holds what.
 //
 //	new gl|vg|lv [willing]             a resource; willing: every call succeeds at once
-//	a sh|ex|un|nl|update|enable|…      client a asks (persistent adopt adopt_only repair next_version unlock_cancel
-//	                                   version=N retries=N args=S)
+//	a sh|ex|un|nl|update|enable|…      client a asks (persistent adopt adopt_only repair next_version
+//	                                   unlock_cancel version=N retries=N args=S)
 //	a close | a unheard                its connection ends, its last answer did not reach it
 //	manager ok [version=N] [removed]   the call under way ends well
 //	manager error=N [retry] [owner=N]  or not

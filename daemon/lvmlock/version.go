@@ -2,17 +2,18 @@ package lvmlock
 
 import "github.com/tenurelock/tenure/daemon/lvmwire"
 
-// Validity is what the value block, read with a lock, says of copies that were made under an earlier lock of the
-// same resource (spec lvmlockd 3.7.4). The zero Validity says that nothing changed.
+// Validity is what the value block, read with a lock, says of copies that were made under an earlier lock of
+// the same resource (spec lvmlockd 3.7.4). The zero Validity says that nothing changed.
 type Validity struct {
 	// Changed says that another host had the resource in EX since.
 	Changed bool
-	// Since is the first version that is new: a copy of it is as good as what is on the disk. 0 if nobody can say.
+	// Since is the first version that is new: a copy of it is as good as what is on the disk. 0 if nobody can
+	// say.
 	Since uint32
 }
 
-// Fresh reports whether a copy, made when the resource had this version, may be used without being read again. A
-// version of 0 is a copy of which nobody knows when it was made.
+// Fresh reports whether a copy, made when the resource had this version, may be used without being read
+// again. A version of 0 is a copy of which nobody knows when it was made.
 func (v Validity) Fresh(version uint32) bool {
 	switch {
 	case !v.Changed:
@@ -24,8 +25,8 @@ func (v Validity) Fresh(version uint32) bool {
 	}
 }
 
-// Cache is what this host knows of a resource's version. A program that keeps copies of a VG's metadata under its
-// lock needs one per VG; the zero Cache is that of a VG never looked at.
+// Cache is what this host knows of a resource's version. A program that keeps copies of a VG's metadata under
+// its lock needs one per VG; the zero Cache is that of a VG never looked at.
 type Cache struct {
 	version uint32
 	empty   bool // the block was, when last read
@@ -34,9 +35,10 @@ type Cache struct {
 // Version is the last version that was seen or written.
 func (c *Cache) Version() uint32 { return c.version }
 
-// Read takes note of a value block that came with a lock, and tells what it means for copies. An empty block vouches
-// for nothing: nobody wrote it yet, or its writer's host died and the lock manager lost it, or there are no value
-// blocks at all (2.03.40 with sanlock). Stock calls the second empty one in a row no news, which would be wrong there.
+// Read takes note of a value block that came with a lock, and tells what it means for copies. An empty block
+// vouches for nothing: nobody wrote it yet, or its writer's host died and the lock manager lost it, or there
+// are no value blocks at all (2.03.40 with sanlock). Stock calls the second empty one in a row no news, which
+// would be wrong there.
 func (c *Cache) Read(block Value) Validity {
 	if !block.Set || block.Version == 0 {
 		c.empty = true
@@ -63,9 +65,9 @@ func (c *Cache) Wrote(v Value) { c.version, c.empty = v.Version, false }
 // hasValue says which resources have a value block: LVs do without.
 func hasValue(k lvmwire.Kind) bool { return k == lvmwire.GL || k == lvmwire.VG }
 
-// next is the value to be written when a holder gives EX up, nil if there is none. The global lock counts how often
-// that happened; a VG has the number of its metadata, which the holder told with vg_update. 0 is never written, as
-// it would read as an empty block (spec lvmlockd 3.7.3).
+// next is the value to be written when a holder gives EX up, nil if there is none. The global lock counts how
+// often that happened; a VG has the number of its metadata, which the holder told with vg_update. 0 is never
+// written, as it would read as an empty block (spec lvmlockd 3.7.3).
 func (l *Locks) next(h *Holder) *Value {
 	if h.Mode != lvmwire.EX {
 		return nil

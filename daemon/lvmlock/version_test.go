@@ -23,7 +23,7 @@ func TestCacheReadsValueBlock(t *testing.T) {
 		{"lost, then the same", Cache{version: 5, empty: true}, block(5), Validity{true, 0}, Cache{version: 5}},
 		{"lost, then lower", Cache{version: 5, empty: true}, block(1), Validity{true, 0}, Cache{version: 1}},
 		{"lost, then higher", Cache{version: 5, empty: true}, block(6), Validity{true, 6}, Cache{version: 6}},
-		{"a number without a block", Cache{version: 5}, Value{Version: 5}, Validity{true, 0}, Cache{version: 5, empty: true}},
+		{"no block", Cache{version: 5}, Value{Version: 5}, Validity{true, 0}, Cache{version: 5, empty: true}},
 	} {
 		c := row.cache
 		if got := c.Read(row.read); got != row.want {

@@ -206,7 +206,8 @@ func TestTestMode(t *testing.T) {
 		if s, previous = prepare(t, m, vg); previous != 1 {
 			t.Errorf("previous generation %d", previous)
 		}
-		if g, err := s.Join(t.Context(), lvmlock.JoinOptions{NoDelay: true}); g != 2 || err != nil || time.Since(begin) != 0 {
+		g, err := s.Join(t.Context(), lvmlock.JoinOptions{NoDelay: true})
+		if g != 2 || err != nil || time.Since(begin) != 0 {
 			t.Errorf("second join: generation %d, %v after %v", g, err, time.Since(begin))
 		}
 		status, err := s.(lvmlock.Member).Status(t.Context())

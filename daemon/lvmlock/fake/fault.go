@@ -17,7 +17,8 @@ type Op struct {
 	Mode     lvmwire.Mode
 }
 
-// Fault is what goes wrong with a call. A call that fails has no effect, as the contract of lvmlock.Lockspace says.
+// Fault is what goes wrong with a call. A call that fails has no effect, as the contract of lvmlock.Lockspace
+// says.
 type Fault struct {
 	Before time.Duration // passes before the call has its effect
 	After  time.Duration // passes before its end is told
@@ -52,8 +53,8 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Lose makes this host's lockspace fail: it is told so, and whatever it calls fails from now on. What it holds stays
-// held, as nobody else can know that it has stopped using it.
+// Lose makes this host's lockspace fail: it is told so, and whatever it calls fails from now on. What it
+// holds stays held, as nobody else can know that it has stopped using it.
 func (m *Manager) Lose(name string) {
 	m.cluster.mu.Lock()
 	defer m.cluster.mu.Unlock()
@@ -63,7 +64,8 @@ func (m *Manager) Lose(name string) {
 	}
 }
 
-// Die ends the host: a moment later the others have taken over its locks. What it wrote last in EX nobody knows.
+// Die ends the host: a moment later the others have taken over its locks. What it wrote last in EX nobody
+// knows.
 func (m *Manager) Die() {
 	m.cluster.mu.Lock()
 	defer m.cluster.mu.Unlock()

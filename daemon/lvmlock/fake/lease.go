@@ -8,8 +8,8 @@ import (
 	"github.com/tenurelock/tenure/daemon/lvmwire"
 )
 
-// leaseSpace is a lockspace as sanlock has it: with a place for the global lock, slots for LVs, and hosts that have
-// generations.
+// leaseSpace is a lockspace as sanlock has it: with a place for the global lock, slots for LVs, and hosts
+// that have generations.
 type leaseSpace struct{ *space }
 
 var (

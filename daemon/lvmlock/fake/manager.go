@@ -10,7 +10,8 @@ import (
 	"github.com/tenurelock/tenure/daemon/lvmwire"
 )
 
-// TestJoinDelay is how long a join of a sanlock lockspace takes with lvmlockd --test, as LVM's test suite expects.
+// TestJoinDelay is how long a join of a sanlock lockspace takes with lvmlockd --test, as LVM's test suite
+// expects.
 const TestJoinDelay = 2 * time.Second
 
 // TestHost is this host with lvmlockd --test, where no host id need be set.
@@ -24,7 +25,8 @@ type Config struct {
 	JoinDelay time.Duration
 	// Slots is how many LVs a sanlock VG has room for; 0: for all.
 	Slots int
-	// Fault, if not nil, is asked before each call what goes wrong with it. It may be called from many goroutines.
+	// Fault, if not nil, is asked before each call what goes wrong with it. It may be called from many
+	// goroutines.
 	Fault func(Op) Fault
 }
 
@@ -51,8 +53,8 @@ func New(cfg Config) *Manager {
 	return &Manager{cfg: cfg, cluster: newCluster(), host: TestHost}
 }
 
-// Host returns the Manager of another host in the same cluster. For the same host it is that of a daemon started
-// anew: what the former one held is orphaned.
+// Host returns the Manager of another host in the same cluster. For the same host it is that of a daemon
+// started anew: what the former one held is orphaned.
 func (m *Manager) Host(id uint64) *Manager {
 	return &Manager{cfg: m.cfg, cluster: m.cluster, host: id}
 }
@@ -107,8 +109,8 @@ func (m *Manager) InitVG(ctx context.Context, vg lvmlock.VG, o lvmlock.InitOptio
 	return "1.0.0:" + lv, nil
 }
 
-// RenameVG forgets what there was under the new name. Memory has no locks under the old one that could be moved: the
-// lockspace was left.
+// RenameVG forgets what there was under the new name. Memory has no locks under the old one that could be
+// moved: the lockspace was left.
 func (m *Manager) RenameVG(ctx context.Context, vg lvmlock.VG) error {
 	name := lockspaceName(vg)
 	if _, err := m.begin(ctx, Op{Name: "rename_vg", Space: name}); err != nil {
@@ -123,8 +125,8 @@ func (m *Manager) RenameVG(ctx context.Context, vg lvmlock.VG) error {
 	return nil
 }
 
-// InitLV gives an LV a slot, the first at 67 MiB as on a real lvmlock LV, each 1 MiB after the one before. DLM needs
-// none.
+// InitLV gives an LV a slot, the first at 67 MiB as on a real lvmlock LV, each 1 MiB after the one before.
+// DLM needs none.
 func (m *Manager) InitLV(
 	ctx context.Context, vg lvmlock.VG, _ lvmlock.Lockspace, uuid, _ string,
 ) (string, error) {
@@ -179,6 +181,13 @@ func (m *Manager) SetRemote(vg, uuid string, mode lvmwire.Mode) {
 	if mode != lvmwire.UN {
 		held[remoteHost] = holder{mode: mode}
 	}
+}
+
+// Holds tells how this host holds a resource, orphans included.
+func (m *Manager) Holds(vg, resource string) lvmwire.Mode {
+	m.cluster.mu.Lock()
+	defer m.cluster.mu.Unlock()
+	return m.cluster.area("lvm_" + vg).resource(resource).holders[m.host].mode
 }
 
 // lockspaceName is what a VG's lockspace is called; lvm_global has its name already.

@@ -17,7 +17,8 @@ type space struct {
 	calls   map[string]bool // resources with a call under way, with cluster.mu
 }
 
-// Join makes the host a member. One that is a member already must say that it takes over what an earlier daemon left.
+// Join makes the host a member. One that is a member already must say that it takes over what an earlier
+// daemon left.
 func (s *space) Join(ctx context.Context, o lvmlock.JoinOptions) (uint64, error) {
 	m := s.manager
 	if _, err := m.begin(ctx, Op{Name: "join", Space: s.name}); err != nil {
@@ -123,7 +124,9 @@ func (s *space) Convert(
 }
 
 // Unlock gives back what this daemon holds.
-func (s *space) Unlock(ctx context.Context, r lvmlock.Resource, from lvmwire.Mode, value *lvmlock.Value) error {
+func (s *space) Unlock(
+	ctx context.Context, r lvmlock.Resource, from lvmwire.Mode, value *lvmlock.Value,
+) error {
 	op := Op{Name: "unlock", Resource: r.Name}
 	return s.do(ctx, op, func(a *area) error {
 		res, host := a.resource(r.Name), s.manager.host
@@ -226,8 +229,8 @@ func (s *space) refuse(op Op, r lvmwire.Result) *lvmlock.Error {
 	return refuse(op.Name, s.name+":"+op.Resource, r)
 }
 
-// taken is the answer when another host is in the way. Sanlock says of SH that a moment later it may work, as several
-// hosts that take it at once disturb each other.
+// taken is the answer when another host is in the way. Sanlock says of SH that a moment later it may work, as
+// several hosts that take it at once disturb each other.
 func (s *space) taken(op Op, a *area, other uint64) *lvmlock.Error {
 	e := s.refuse(op, lvmwire.Again)
 	if s.manager.cfg.Type == lvmwire.Sanlock {
