@@ -62,7 +62,19 @@ func (e *Engine) adoptEnds(err error) error {
 type adoption struct {
 	engine *Engine
 	space  *space
-	lvs    []adoptLV
+	vg     *adoptVG
+}
+
+// miss keeps LVs that could not be adopted in the adopt file.
+func (e *Engine) miss(vg *adoptVG, lvs []adoptLV) {
+	if len(lvs) == 0 {
+		return
+	}
+	kept := *vg
+	kept.lvs = lvs
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.missed = append(e.missed, &kept)
 }
 
 // discover finds out which lockspaces to take over and puts them into the table, not joined yet.
@@ -91,6 +103,7 @@ func (e *Engine) discover(ctx context.Context, file []byte) ([]*adoption, error)
 				todo = append(todo, a)
 			}
 		case len(vg.lvs) > 0:
+			e.miss(vg, vg.lvs)
 			errs = append(errs, fmt.Errorf("VG %s has %d active LVs but no lockspace", vg.name, len(vg.lvs)))
 		}
 	}
@@ -186,7 +199,7 @@ func (e *Engine) adopt(ctx context.Context, vg *adoptVG) *adoption {
 		e.log.Error().Str("vg", vg.name).Msg("adopt: it was started before, or there is no room")
 		return nil
 	}
-	return &adoption{engine: e, space: s, lvs: vg.lvs}
+	return &adoption{engine: e, space: s, vg: vg}
 }
 
 func noneIsEmpty(s string) string {
@@ -209,14 +222,19 @@ func (a *adoption) run() error {
 	p.internal = true
 	s.open(p, JoinOptions{Adopt: true})
 	if v := p.wait(ctx, s); v.result != lvmwire.OK {
+		a.engine.miss(a.vg, a.vg.lvs)
 		return fmt.Errorf("join %s: result %d", s.name, v.result)
 	}
 	var errs []error
-	for _, lv := range a.lvs {
-		errs = append(errs, a.lock(ctx, c, lvmwire.Request{
+	for _, lv := range a.vg.lvs {
+		err := a.lock(ctx, c, lvmwire.Request{
 			Kind: lvmwire.LV, LVUUID: lv.uuid, LVArgs: noneIsEmpty(lv.args), Mode: lv.mode,
 			Options: lvmwire.AdoptOnly | lvmwire.Persistent,
-		}))
+		})
+		if err != nil {
+			a.engine.miss(a.vg, []adoptLV{lv})
+			errs = append(errs, err)
+		}
 	}
 	if !s.global {
 		errs = append(errs, a.passing(ctx, c, lvmwire.VG))
@@ -231,7 +249,7 @@ func (a *adoption) run() error {
 	s.post(func() {
 		if s.state == adopting {
 			s.state = running
-			s.log.Info().Int("lvs", len(a.lvs)).Err(err).Msg("lockspace: adopted")
+			s.log.Info().Int("lvs", len(a.vg.lvs)).Err(err).Msg("lockspace: adopted")
 		}
 	})
 	return err

@@ -146,6 +146,10 @@ func TestAdoptFails(t *testing.T) {
 				if !strings.Contains(h.log.String(), "adopt_locks failed, reset host") {
 					t.Error("nothing in the log")
 				}
+				kept := strings.Contains(string(h.engine.AdoptText()), " u1 1.0.0:70254592 ex 0\n")
+				if want := name != "version" && name != "garbage"; kept != want {
+					t.Errorf("u1 is in the adopt file: %v, want %v", kept, want)
+				}
 				if got := say(h.ask(1, "query_lock_lv vg_name=vg lv_uuid=u1")); got != c.after {
 					t.Errorf("u1 afterwards: %q, want %q", got, c.after)
 				}

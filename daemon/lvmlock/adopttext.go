@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -99,25 +100,47 @@ func (e *Engine) AdoptText() []byte {
 	var b bytes.Buffer
 	e.mu.Lock()
 	e.updates++
-	updates := e.updates
+	updates, missed := e.updates, slices.Clone(e.missed)
 	e.mu.Unlock()
 	fmt.Fprintf(&b, "%s %s pid %d updates %d %s\n", adoptHead, adoptVersion, os.Getpid(), updates,
 		time.Now().Format(time.ANSIC))
+	written := map[string]bool{} // VGs and locked LVs, by UUID
 	for _, s := range e.all() {
 		if s.global {
 			continue
 		}
-		s.do(func() { b.WriteString(s.adoptText()) })
+		s.do(func() { b.WriteString(s.adoptText(written)) })
+	}
+	for _, vg := range missed {
+		vg.text(&b, written)
 	}
 	return b.Bytes()
 }
 
+// text is what could not be adopted of a VG, unless somebody locked it since.
+func (vg *adoptVG) text(b *bytes.Buffer, written map[string]bool) {
+	if !written[vg.uuid] {
+		written[vg.uuid] = true
+		fmt.Fprintf(b, "VG: %38s %s %s %s\n", vg.uuid, vg.name, vg.typ, vg.args)
+		if vg.hostID != 0 {
+			fmt.Fprintf(b, "%s %s %d\n", adoptHost, vg.uuid, vg.hostID)
+		}
+	}
+	for _, lv := range vg.lvs {
+		if !written[lv.uuid] {
+			written[lv.uuid] = true
+			fmt.Fprintf(b, "LV: %38s %s %s %s %d\n", vg.uuid, lv.uuid, lv.args, lv.mode, lv.version)
+		}
+	}
+}
+
 // adoptText is a lockspace's part.
-func (s *space) adoptText() string {
+func (s *space) adoptText(written map[string]bool) string {
 	if s.state == starting || s.state == stopping {
 		return ""
 	}
 	var b strings.Builder
+	written[word(s.vg.UUID)] = true
 	fmt.Fprintf(&b, "VG: %38s %s %s %s\n", word(s.vg.UUID), word(s.vg.Name), s.typ, word(s.vg.Args))
 	if s.vg.HostID != 0 {
 		fmt.Fprintf(&b, "%s %s %d\n", adoptHost, word(s.vg.UUID), s.vg.HostID)
@@ -131,6 +154,7 @@ func (s *space) adoptText() string {
 			args = "none"
 		}
 		for _, h := range l.locks.Holders() {
+			written[l.key.name] = true
 			fmt.Fprintf(&b, "LV: %38s %s %s %s %d\n", word(s.vg.UUID), l.key.name, args, h.Mode, l.locks.Version())
 		}
 	}

@@ -83,8 +83,9 @@ type Engine struct {
 	global     global
 	news       chan struct{} // closed, and replaced, when the state of a lockspace changed
 	claims     map[string]chan struct{}
-	adopting   bool // discovered is not closed yet
-	updates    int  // LV locks taken so far
+	adopting   bool       // discovered is not closed yet
+	missed     []*adoptVG // what could not be adopted: it stays in the adopt file for the next try
+	updates    int        // LV locks taken so far
 }
 
 // New returns an Engine without lockspaces.
