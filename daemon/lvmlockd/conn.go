@@ -25,6 +25,9 @@ type conn struct {
 	engine  *lvmlock.Client
 	name    string // of the command, from the first request that has one; serve's own
 
+	done    chan struct{} // closed when serve returned
+	granted bool          // the last answer was the engine's; serve's own
+
 	ctx    context.Context // of the request under way; ends when the client is gone
 	cancel context.CancelFunc
 }
@@ -41,11 +44,16 @@ func (c *conn) serve() {
 	defer c.engine.Close()
 	defer c.peer.Close()
 	defer c.cancel()
+	defer close(c.done)
 	messages := make(chan message)
 	c.server.busy.Go(func() { c.receive(messages) })
 	for m := range messages {
 		if m.err != nil {
 			c.explainEnd(m.err)
+			if c.granted && errors.Is(m.err, unix.ECONNRESET) {
+				// The kernel says so when a peer goes away and has not read everything: it does not know what it holds.
+				c.engine.Undelivered()
+			}
 			return
 		}
 		if c.goneAlready() {
@@ -81,7 +89,7 @@ func (c *conn) receive(to chan<- message) {
 		}
 		select {
 		case to <- message{body, err}:
-		case <-c.ctx.Done():
+		case <-c.done:
 			return
 		}
 		if err != nil {
@@ -104,6 +112,7 @@ func (c *conn) explainEnd(err error) {
 // handle answers one message. An error says that the answer could not be written.
 func (c *conn) handle(body []byte) error {
 	req, err := lvmwire.Decode(body)
+	c.granted = false
 	if err != nil {
 		// Stock never answers this, nor a name that it does not know: the command would wait for ever.
 		c.server.log.Error().Err(err).Msgf("client recv %d config_from_string error", c.id)
@@ -131,6 +140,7 @@ func (c *conn) handle(body []byte) error {
 		return c.answer(lvmwire.Reply{Op: req.Op, Type: req.Type, Mode: lvmwire.Invalid, Result: lvmwire.Canceled})
 	}
 	rep := c.engine.Do(c.ctx, req)
+	c.granted = true
 	c.logReply(&req, &rep)
 	err = c.answer(rep)
 	if err != nil || c.ctx.Err() != nil {

@@ -140,7 +140,8 @@ func (s *Server) welcome(ctx context.Context, peer *net.UnixConn) {
 		return
 	}
 	s.log.Debug().Msgf("new cl %d pi 0 fd %d", id, fd)
-	c := &conn{server: s, peer: peer, id: id, pid: pid, fd: fd, engine: s.cfg.Engine.Connect(pid, fd)}
+	c := &conn{server: s, peer: peer, id: id, pid: pid, fd: fd, done: make(chan struct{})}
+	c.engine = s.cfg.Engine.Connect(pid, fd)
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	s.mu.Lock()
 	s.conns[c] = struct{}{}

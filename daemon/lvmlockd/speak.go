@@ -58,6 +58,7 @@ func (c *conn) logReply(req *lvmwire.Request, r *lvmwire.Reply) {
 		result = fmt.Sprintf("%d mode %d", int32(r.Result), int(r.Mode))
 	case lvmwire.OpVGStatus:
 		o := &r.Owner
+		what = " vg_status result"
 		result = fmt.Sprintf("%d owner %d %d %d %s", int32(r.Result), o.HostID, o.Generation, o.Timestamp, o.State)
 	default:
 		word := ""
