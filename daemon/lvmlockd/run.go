@@ -114,9 +114,18 @@ func (d *daemon) run(j *journal) error {
 		return err
 	}
 	defer lock.Close()
+	if err := d.listen(j); err != nil {
+		return errors.Join(err, os.Remove(d.PIDFile))
+	}
+	d.clean()
+	return nil
+}
+
+// listen serves until the daemon is to end.
+func (d *daemon) listen(j *journal) error {
 	l, made, err := listen(d.Socket)
 	if err != nil {
-		return errors.Join(err, os.Remove(d.PIDFile))
+		return err
 	}
 	defer l.Close()
 	managers, err := d.Managers(d.log)
@@ -140,7 +149,7 @@ func (d *daemon) run(j *journal) error {
 		// Closing the listener removed it.
 		d.log.Debug().Msgf("removed %s", d.Socket)
 	}
-	return d.clean()
+	return nil
 }
 
 // serve lets the Server run until it ends by itself or SIGTERM ends it.
@@ -218,7 +227,7 @@ func (d *daemon) remember() {
 }
 
 // clean removes what tells of the daemon. After it nothing is locked.
-func (d *daemon) clean() error {
+func (d *daemon) clean() {
 	d.mu.Lock()
 	adopted := d.adopted
 	d.mu.Unlock()
@@ -230,5 +239,4 @@ func (d *daemon) clean() error {
 	if err := errors.Join(errs...); err != nil && !errors.Is(err, os.ErrNotExist) {
 		d.log.Warn().Msg(err.Error())
 	}
-	return nil
 }
