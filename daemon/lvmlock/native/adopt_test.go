@@ -51,7 +51,12 @@ func TestAdopt(t *testing.T) {
 			try("none to adopt", lv(2), lvmwire.EX, only, lvmwire.AdoptNone)
 			try("no VG lock to adopt in EX", groupLock, lvmwire.EX, only, lvmwire.AdoptRetry)
 			try("no global lock to adopt", globalLock, lvmwire.SH, only, lvmwire.AdoptNone)
+			mustLock(t, s, lv(2), lvmwire.EX)
 			wantResult(t, "leave with orphans", s.Leave(t.Context(), false), lvmwire.Busy)
+			if held, err := s.hold.Inquire(t.Context(), client.Self); err != nil || len(held) != 1 {
+				t.Errorf("after that was refused we hold %v, %v; want one lease as before", held, err)
+			}
+			mustUnlock(t, s, lv(2), lvmwire.EX, nil)
 			try("EX adopted", lv(0), lvmwire.EX, only, lvmwire.OK)
 			try("SH adopted", lv(1), lvmwire.SH, lvmlock.LockOptions{Adopt: true}, lvmwire.OK)
 			try("none, but one is wanted", lv(2), lvmwire.EX, lvmlock.LockOptions{Adopt: true}, lvmwire.OK)

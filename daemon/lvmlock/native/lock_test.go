@@ -97,7 +97,10 @@ func TestConflict(t *testing.T) {
 			}
 			mustLock(t, c.who, r, lvmwire.SH)
 			err := c.who.Convert(t.Context(), r, lvmwire.SH, lvmwire.EX, nil)
-			wantResult(t, what+" shared by both, convert", err, lvmwire.Again)
+			e := wantResult(t, what+" shared by both, convert", err, lvmwire.Again)
+			if e.Owner.HostID != c.id {
+				t.Errorf("%s shared by both, convert: owner %+v", what, e.Owner)
+			}
 			mustUnlock(t, c.holder, r, lvmwire.SH, nil)
 			if err := c.who.Convert(t.Context(), r, lvmwire.SH, lvmwire.EX, nil); err != nil {
 				t.Error(what, err)

@@ -40,6 +40,10 @@ func TestSlots(t *testing.T) {
 			h := start(t, k, 1, dir)
 			h.format(t, "vg", true)
 			s := h.join(t, "vg")
+			h.initLV(t, s, 100, 67)
+			if err := s.FreeLV(ctx, lvAt(100, 67)); err != nil {
+				t.Error(err)
+			}
 			for i := range 5 {
 				if err := s.FindFree(ctx, 0); err != nil {
 					t.Error(err)
