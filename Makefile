@@ -34,7 +34,7 @@ test: ## all tests; what needs root, loop devices or stock programs skips with i
 short: ## the tests that take a few seconds
 	$(TESTENV) $(GO) test $(RACE) -shuffle=on -short -timeout 10m ./...
 
-vmtest: ## lose hosts in virtual machines with a watchdog (QEMU, no root; VMFLAGS=-short for a third, VMRUN=… for some)
+vmtest: ## lose hosts in virtual machines with a watchdog (QEMU, no root; VMFLAGS=-short for half, VMRUN=… for some)
 	TENURE_VMTEST=1 $(GO) test -count=1 -p 1 -timeout 60m -parallel $(VMPAIRS) $(VMFLAGS) -run "$(VMRUN)" -v ./tools/rig/... ./tools/vmtest
 
 soak: ## the long runs: the mixed cluster for a minute per sector size, deep exploration
