@@ -217,7 +217,7 @@ type step struct {
 	command     string
 	code        int
 	want        []string // texts of the output; those that begin with ! must not be there
-	least, most time.Duration
+	least, most time.Duration // of what the command may take; the least is Debian's lvmlockd's only
 }
 
 func on(host int, spec, command string, code int, want ...string) step {
@@ -255,7 +255,7 @@ func (p *pair) check(t *testing.T, s step) {
 			wrong = append(wrong, fmt.Sprintf("want %q", text))
 		}
 	}
-	if took < s.least || s.most != 0 && took > s.most {
+	if took < s.least && !p.stacks[s.host-1].ours() || s.most != 0 && took > s.most {
 		wrong = append(wrong, fmt.Sprintf("want %v to %v", s.least, s.most))
 	}
 	if len(wrong) != 0 {
