@@ -119,7 +119,9 @@ func startPair(t *testing.T, locks string, one, two stack) *pair {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.finish)
-	if err := p.rig.Start(ctx, 2); err != nil {
+	boot, stop := context.WithTimeout(ctx, commandTime)
+	defer stop()
+	if err := p.rig.Start(boot, 2); err != nil {
 		t.Fatal(err)
 	}
 	for host := 1; host <= 2; host++ {
@@ -216,7 +218,7 @@ type step struct {
 	host        int
 	command     string
 	code        int
-	want        []string // texts of the output; those that begin with ! must not be there
+	want        []string      // texts of the output; those that begin with ! must not be there
 	least, most time.Duration // of what the command may take; the least is Debian's lvmlockd's only
 }
 
