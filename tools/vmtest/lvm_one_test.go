@@ -186,8 +186,10 @@ var twoHosts = []step{
 	on(1, "B7", "kill -9 $(pidof lvremove); lvremove -y vg1/waited", 0),
 }
 
-// renewed is longer than a host's stop takes to be seen by the others (T41).
-const renewed = "sleep 25; "
+// left is a command that is refused until a host's stop is seen by the others, some renewals later (T41).
+func left(command string) string {
+	return "for i in $(seq 60); do " + command + " >/tmp/said 2>&1; grep -q 'not stopped' /tmp/said || break; sleep 3; done; cat /tmp/said"
+}
 
 var renames = []step{
 	on(1, "B8", "lvchange -an vg1/lv1b; vgrename vg1 vg1x", 0, `Lockspace for "vg1" not stopped on other hosts`),
@@ -197,7 +199,7 @@ var renames = []step{
 	on(2, "A23", "vgchange -an vg1; lvremove -y vg1/mine && vgchange --lockstop vg1", 0),
 	on(2, "A23", "vgs vg1", 0, "Reading VG vg1 without a lock."),
 	on(2, "A23", "lvcreate -l1 -n x vg1", 5),
-	on(1, "A29", "lvchange -an vg1; "+renewed+"vgrename vg1 vg1r", 0, `Volume group "vg1" successfully renamed to "vg1r"`),
+	on(1, "A29", "lvchange -an vg1; "+left("vgrename vg1 vg1r"), 0, `Volume group "vg1" successfully renamed to "vg1r"`),
 	on(1, "A29", "for i in $(seq 60); do CTL -i | grep -q 'LK VG' && break; sleep 1; done; CTL -i", 0, "LS sanlock lvm_vg1r"),
 	on(1, "A29", "sleep 10; lvchange -aey vg1r/lv1b && lvchange -an vg1r/lv1b && vgrename vg1r vg1", 0),
 	on(1, "A29", "for i in $(seq 60); do vgs vg1 2>&1 | grep -q skipped || break; sleep 1; done; lvs vg1", 0, "lv1b"),
@@ -253,7 +255,7 @@ var removals = []step{
 	on(1, "B8", "vgremove -y vg2", 5, `Lockspace for "vg2" not stopped on other hosts`),
 	on(1, "B8", "vgs --noheadings -o vg_name", 0, "vg2"),
 	on(2, "B9", "vgchange --lockstop vg2", 0),
-	on(1, "B9", renewed+"vgremove -y vg2", 0, `Volume group "vg2" successfully removed`),
+	on(1, "B9", left("vgremove -y vg2"), 0, `Volume group "vg2" successfully removed`),
 }
 
 // fullSlots is A31: all places for LV locks are taken, the lvmlock LV grows, and the other host, which has started the
@@ -304,10 +306,10 @@ func (p *pair) deadHost() {
 	if err := p.rig.Machine(1).Cut(); err != nil {
 		p.Fatal(err)
 	}
-	// Eight renewals of 2 s and a watchdog's minute, from the last renewal.
+	// Eight io_timeouts and a watchdog's minute, from the last renewal.
 	p.play("dead-host",
 		on(2, "B11", "lvchange -aey vg2/c1", 5, "LV locked by other host: vg2/c1"),
-		on(2, "B11", "until lvchange -aey vg2/c1; do sleep 1; done", 0, "LV locked by other host").takes(60*time.Second, 2*time.Minute),
+		on(2, "B11", "until lvchange -aey vg2/c1; do sleep 1; done", 0, "LV locked by other host").takes(60*time.Second, 3*time.Minute),
 		on(2, "B11", "lvchange -aey vg2/c2 && lvchange -an vg2", 0))
 	if err := p.rig.Machine(1).Boot(p.ctx); err != nil {
 		p.Fatal(err)
@@ -326,7 +328,7 @@ func (p *pair) lostStorage() {
 		p.Fatal(err)
 	}
 	p.play("lost-storage",
-		on(1, "B12", "for i in $(seq 120); do CTL -i -d | grep -q kill_vg=1 && exit; CTL -i | grep -qi kill && exit; sleep 0.5; done; exit 1", 0),
+		on(1, "B12", "for i in $(seq 240); do CTL -i -d | grep -q kill_vg=1 && exit; CTL -i | grep -qi kill && exit; sleep 0.5; done; exit 1", 0),
 		on(2, "B12", "lvchange -aey vg2/c1", 5, "LV locked by other host"))
 	// Once the LV is gone from the host, the VG is dropped, and the lease daemon may stop to renew in peace.
 	p.play("dropped",

@@ -37,7 +37,7 @@ var (
 	lvmDiskSize   = int64(1 << 30)
 	lvmMemoryMB   = 320
 	commandTime   = 4 * time.Minute
-	ioTimeout     = 2 // seconds, sanlock's
+	ioTimeout     = 4 // seconds, sanlock's; with less, hosts that share a busy machine lose their leases
 	lvmPairBudget = 90 * time.Minute
 )
 
