@@ -24,7 +24,7 @@ const ioTimeout = 1
 
 const (
 	startWait = 10 * time.Second
-	meetWait  = 10 * ioTimeout * time.Second
+	meetWait  = time.Minute // what takes a few io_timeouts where the machine is not busy
 	pollEvery = 50 * time.Millisecond
 )
 

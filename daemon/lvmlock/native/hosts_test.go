@@ -7,6 +7,7 @@ import (
 
 	"github.com/tenurelock/tenure/daemon/lvmlock"
 	"github.com/tenurelock/tenure/daemon/lvmwire"
+	"github.com/tenurelock/tenure/leases"
 )
 
 // TestHosts: another host counts from the moment that we join, whatever was seen of it, until it has left; one that
@@ -41,7 +42,7 @@ func TestHosts(t *testing.T) {
 			b.initLV(t, sb, 1, 67)
 			mustLock(t, sb, lv, lvmwire.SH)
 			b.kill()
-			time.Sleep(failWait)
+			silent(t, sa, 2)
 			if others, unsure, err := sa.Hosts(ctx); others != 1 || unsure || err != nil {
 				t.Errorf("silent: %d others, unsure %t, %v", others, unsure, err)
 			}
@@ -52,6 +53,20 @@ func TestHosts(t *testing.T) {
 				t.Errorf("owner %+v, wait %d s; want %+v", e.Owner, e.Wait, want)
 			}
 		})
+	}
+}
+
+// silent waits until a host was not seen to renew for as long as its lease lasts.
+func silent(t *testing.T, s *space, id uint64) {
+	t.Helper()
+	for deadline := time.Now().Add(meetWait); ; time.Sleep(pollEvery) {
+		hosts, err := s.hosts(t.Context(), id)
+		if err == nil && len(hosts) == 1 && hosts[0].Verdict() == leases.Failing {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("host %d does not fail: %+v, %v", id, hosts, err)
+		}
 	}
 }
 
