@@ -232,7 +232,7 @@ func (c *cluster) boot(n *node, opts string) {
 func (c *cluster) start(n *node, opts string) lvmwire.Result {
 	admin := n.e.Connect(1, 1)
 	defer admin.Close()
-	typ := lvmwire.LockType(c.plan.typ).String()
+	typ := c.plan.typ.String()
 	r := admin.Do(context.Background(), request(c.t, fmt.Sprintf(
 		"start_vg vg_name=vg vg_lock_type=%s vg_lock_args=%s vg_uuid=u version=1 host_id=%d opts=wait%s",
 		typ, vgArgs(typ), n.id, opts)))

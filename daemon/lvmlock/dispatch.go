@@ -41,8 +41,9 @@ func (e *Engine) dispatch(ctx context.Context, c *Client, req lvmwire.Request) v
 		lvmwire.OpDropVG, lvmwire.OpLock, lvmwire.OpUpdate, lvmwire.OpEnable, lvmwire.OpDisable, lvmwire.OpFindFreeLock,
 		lvmwire.OpQueryLock, lvmwire.OpSetRemoteLVLock:
 		return e.directed(ctx, c, req)
+	default: // what no client sends, or only to the server
+		return verdict{typ: req.Type, result: lvmwire.BadRequest}
 	}
-	return verdict{typ: req.Type, result: lvmwire.BadRequest}
 }
 
 // directed hands a request to the lockspace that it is about.
@@ -115,8 +116,9 @@ func dies(req lvmwire.Request) bool {
 	case lvmwire.OpEnable, lvmwire.OpDisable, lvmwire.OpUpdate, lvmwire.OpRenameBefore, lvmwire.OpQueryLock,
 		lvmwire.OpFindFreeLock:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // handle does a request in a lockspace that runs.

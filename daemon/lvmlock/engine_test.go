@@ -470,7 +470,7 @@ func TestInfoNamesTheOwner(t *testing.T) {
 			}
 		}
 		for line := range strings.Lines(info) {
-			for _, word := range strings.Fields(line) {
+			for word := range strings.FieldsSeq(line) {
 				if !strings.Contains(word, "=") {
 					t.Errorf("%q is no key=value", word)
 				}

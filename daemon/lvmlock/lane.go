@@ -235,8 +235,7 @@ func (s *space) retire(l *lane) {
 
 // errorOf returns the lock manager's own error, if it is one.
 func errorOf(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
 	return nil

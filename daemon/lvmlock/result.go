@@ -39,8 +39,9 @@ func bearable(r lvmwire.Result, options lvmwire.Flags) lvmwire.Result {
 		return r
 	case lvmwire.Canceled, lvmwire.Stale, lvmwire.NoSupport, lvmwire.BadRequest:
 		return lvmwire.NoLockspace
+	default:
+		return lvmwire.LockIO
 	}
-	return lvmwire.LockIO
 }
 
 // flagsText is result_flags (spec 2.5.12).
@@ -60,8 +61,10 @@ func (e *Engine) flagsText(
 		flag lvmwire.Flags
 		name string
 	}{
-		{lvmwire.DupGL, "DUP_GL_LS,"}, {lvmwire.WarnGLRemoved, "WARN_GL_REMOVED,"},
-		{lvmwire.SHExists, "SH_EXISTS,"}, {lvmwire.HostsUnknown, "HOSTS_UNKNOWN,"},
+		{lvmwire.DupGL, "DUP_GL_LS,"},
+		{lvmwire.WarnGLRemoved, "WARN_GL_REMOVED,"},
+		{lvmwire.SHExists, "SH_EXISTS,"},
+		{lvmwire.HostsUnknown, "HOSTS_UNKNOWN,"},
 	} {
 		if f&n.flag != 0 {
 			b.WriteString(n.name)

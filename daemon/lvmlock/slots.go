@@ -103,6 +103,7 @@ func (s *space) initLV(p *pending) {
 	case stopping:
 		p.result(s, lvmwire.NoLockspace)
 		return
+	case running:
 	}
 	a, ok := s.manager.(LVAllocator)
 	if !ok {

@@ -63,8 +63,9 @@ func present(s *space) lvmwire.Result {
 		return lvmwire.Again
 	case starting, adopting:
 		return lvmwire.Starting
+	default:
+		return lvmwire.Exists
 	}
-	return lvmwire.Exists
 }
 
 func joinOptions(f lvmwire.Flags) JoinOptions {

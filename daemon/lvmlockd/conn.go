@@ -131,6 +131,7 @@ func (c *conn) handle(body []byte) error {
 		return c.quit()
 	case lvmwire.OpDumpInfo, lvmwire.OpDumpLog:
 		return c.dump(&req)
+	default: // for the engine
 	}
 	if req.PID != c.pid {
 		c.server.log.Debug().Msgf("client recv bad message pid %d client %d", req.PID, c.pid)

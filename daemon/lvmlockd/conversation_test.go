@@ -30,15 +30,18 @@ var exceptions = map[int]exception{
 	9:  {`"foo=`, 0, lvmwire.Reply{Result: lvmwire.BadRequest}, "stock never answers"},
 	11: {`"request=\n`, 0, lvmwire.Reply{Result: lvmwire.BadRequest}, "stock never answers"},
 	67: {
-		"free_lv", 16, lvmwire.Reply{Op: lvmwire.OpFree, Type: lvmwire.DLM},
+		"free_lv", 16,
+		lvmwire.Reply{Op: lvmwire.OpFree, Type: lvmwire.DLM},
 		"what is not locked is free, as 2.03.40 has it; commands only log a failure",
 	},
 	71: {
-		"vg_status", 16, lvmwire.Reply{Op: lvmwire.OpVGStatus, Type: lvmwire.DLM},
+		"vg_status", 16,
+		lvmwire.Reply{Op: lvmwire.OpVGStatus, Type: lvmwire.DLM},
 		"2.03.16 does not know it and never answers",
 	},
 	86: {
-		"lock_vg", 0, lvmwire.Reply{Op: lvmwire.OpLock, Result: lvmwire.NoLockspace, Flags: alone},
+		"lock_vg", 0,
+		lvmwire.Reply{Op: lvmwire.OpLock, Result: lvmwire.NoLockspace, Flags: alone},
 		"stock still has lvm_global for a moment after drop_vg",
 	},
 	87: {

@@ -83,7 +83,7 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 		accepting <- err
 	}
 	stop()
-	l.Close()
+	_ = l.Close() // accept may have closed it
 	<-accepting
 	s.hangUp()
 	s.busy.Wait()

@@ -10,9 +10,17 @@ type option struct {
 
 // options of spec lvmlockd 2.4.1 but for "adopt", which "adopt_only" contains.
 var options = []option{
-	{"persistent", Persistent}, {"unlock_cancel", UnlockCancel}, {"next_version", NextVersion}, {"wait", Wait},
-	{"force", Force}, {"ex_disable", ExDisable}, {"enable", Enable}, {"disable", Disable}, {"nodelay", NoDelay},
-	{"adopt_only", AdoptOnly}, {"repair", Repair},
+	{"persistent", Persistent},
+	{"unlock_cancel", UnlockCancel},
+	{"next_version", NextVersion},
+	{"wait", Wait},
+	{"force", Force},
+	{"ex_disable", ExDisable},
+	{"enable", Enable},
+	{"disable", Disable},
+	{"nodelay", NoDelay},
+	{"adopt_only", AdoptOnly},
+	{"repair", Repair},
 }
 
 // ParseOpts reads an opts string as stock does: a word counts wherever it stands, inside of another too, because
@@ -35,7 +43,7 @@ func ParseOpts(s string) Flags {
 func (f Flags) Opts() string {
 	var words []string
 	for _, o := range options {
-		if f&o.flag != 0 && !(o.flag == Disable && f&ExDisable != 0) {
+		if f&o.flag != 0 && (o.flag != Disable || f&ExDisable == 0) {
 			words = append(words, o.word)
 		}
 	}

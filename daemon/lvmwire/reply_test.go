@@ -15,36 +15,43 @@ func TestSamples(t *testing.T) {
 		bytes int
 	}{
 		"hello": {
-			Reply{Op: OpHello}, Dialect16,
+			Reply{Op: OpHello},
+			Dialect16,
 			"response = \"OK\"\nresult = 0\nprotocol = \"lvmlockd\"\nversion = 1\n\n##\n", 65,
 		},
 		"lock 40": {
-			Reply{Op: OpLock, Type: Sanlock, Generation: 1}, Dialect40,
+			Reply{Op: OpLock, Type: Sanlock, Generation: 1},
+			Dialect40,
 			"response = \"OK\"\nop = 7\nlock_type = \"sanlock\"\nop_result = 0\nlm_result = 0\nresult_flags = \"none\"\n" +
 				"ls_generation = 1\n\n##\n", 117,
 		},
 		"init_lv": {
-			Reply{Op: OpInit, Type: Sanlock, VGArgs: "1.0.0:lvmlock", LVArgs: "1.0.0:70254592"}, Dialect40,
+			Reply{Op: OpInit, Type: Sanlock, VGArgs: "1.0.0:lvmlock", LVArgs: "1.0.0:70254592"},
+			Dialect40,
 			"response = \"OK\"\nop = 3\nop_result = 0\nlm_result = 0\nvg_lock_args = \"1.0.0:lvmlock\"\n" +
 				"lv_lock_args = \"1.0.0:70254592\"\nresult_flags = \"none\"\n\n##\n", 140,
 		},
 		"query": {
-			Reply{Op: OpQueryLock, Type: DLM, Mode: EX}, Dialect40,
+			Reply{Op: OpQueryLock, Type: DLM, Mode: EX},
+			Dialect40,
 			"response = \"OK\"\nop = 23\nop_result = 0\nlock_type = \"dlm\"\nmode = \"ex\"\n\n##\n", 0,
 		},
 		"info":       {Reply{Op: OpDumpInfo, DumpLen: 471}, Dialect40, "response = \"OK\"\nresult = 0\ndump_len = 471\n\n##\n", 46},
 		"set_remote": {Reply{Op: OpSetRemoteLVLock, Result: -1}, Dialect40, "response = \"OK\"\nop = 30\nop_result = -1\n\n##\n", 0},
 		"previous": {
-			Reply{Op: OpStart, Type: Sanlock, Previous: 4, Generation: 9}, Dialect40,
+			Reply{Op: OpStart, Type: Sanlock, Previous: 4, Generation: 9},
+			Dialect40,
 			"response = \"OK\"\nop = 5\nlock_type = \"sanlock\"\nop_result = 0\nlm_result = 0\nprev_generation = 4\n" +
 				"result_flags = \"none\"\n\n##\n", 0,
 		},
 		"owner, older": {
-			Reply{Op: OpLock, Type: Sanlock, Result: Again, Owner: Owner{HostID: 2}}, Dialect16,
+			Reply{Op: OpLock, Type: Sanlock, Result: Again, Owner: Owner{HostID: 2}},
+			Dialect16,
 			"response = \"OK\"\nop = 7\nlock_type = \"sanlock\"\nop_result = -11\nlm_result = 0\nresult_flags = \"none\"\n\n##\n", 0,
 		},
 		"unknown": {
-			Reply{Result: BadRequest}, Dialect40,
+			Reply{Result: BadRequest},
+			Dialect40,
 			"response = \"OK\"\nop = 0\nlock_type = \"none\"\nop_result = -22\nlm_result = 0\nresult_flags = \"none\"\n" +
 				"ls_generation = 0\n\n##\n", 0,
 		},
@@ -71,7 +78,7 @@ func TestNothingEndsAString(t *testing.T) {
 
 // TestEveryReplyHasAResult is trap T6.
 func TestEveryReplyHasAResult(t *testing.T) {
-	for op := Op(0); op < 40; op++ {
+	for op := range Op(40) {
 		for _, d := range dialects {
 			m := string(Reply{Op: op, Result: -5, Mode: UN, Owner: Owner{HostID: 1}, Previous: 1}.Append(nil, d))
 			if !strings.Contains(m, "\nop_result = -5\n") && !strings.Contains(m, "\nresult = -5\n") {

@@ -9,8 +9,13 @@ import (
 // TestAsTheLibrary gives command lines that were given to lvmlockd and lvmlockctl 2.03.16.
 func TestAsTheLibrary(t *testing.T) {
 	known := []Option{
-		{'h', "help", false}, {'T', "test", false}, {0, "host-id", true}, {'F', "host-id-file", true},
-		{'A', "adopt", true}, {0, "adopt-file", true}, {'D', "", false},
+		{'h', "help", false},
+		{'T', "test", false},
+		{0, "host-id", true},
+		{'F', "host-id-file", true},
+		{'A', "adopt", true},
+		{0, "adopt-file", true},
+		{'D', "", false},
 	}
 	for line, want := range map[string]string{
 		"":                       "",

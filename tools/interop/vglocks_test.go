@@ -240,12 +240,14 @@ func TestVGLocksAcross(t *testing.T) {
 	var trials []trial
 	for i, p := range [][2]int{{1, 0}, {0, 1}, {1, 1}, {2, 3}} {
 		a, b := pairs[p[0]], pairs[p[1]]
-		trials = append(trials, trial{fmt.Sprintf("%s over %s, %s over %s", a.lockd, a.sanlock, b.lockd, b.sanlock),
+		trials = append(trials, trial{
+			fmt.Sprintf("%s over %s, %s over %s", a.lockd, a.sanlock, b.lockd, b.sanlock),
 			func(t *testing.T) {
 				g := newGroup(t, "x"+fmt.Sprint(i), 71)
 				one, two := pair(t, a.lockd, a.sanlock, 1), pair(t, b.lockd, b.sanlock, 2)
 				acrossVG(t, g, one, two)
-			}})
+			},
+		})
 	}
 	together(t, trials...)
 }

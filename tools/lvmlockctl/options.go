@@ -12,11 +12,20 @@ import (
 
 // known are the options. Stock lists --force and then does not take it.
 var known = []getopt.Option{
-	{Letter: 'h', Name: "help"}, {Letter: 'q', Name: "quit"}, {Letter: 'i', Name: "info"}, {Letter: 'd', Name: "dump"},
-	{Letter: 'w', Name: "wait", Valued: true}, {Name: "force", Valued: true}, {Letter: 'k', Name: "kill", Valued: true},
-	{Letter: 'r', Name: "drop", Valued: true}, {Letter: 'E', Name: "gl-enable", Valued: true},
-	{Letter: 'D', Name: "gl-disable", Valued: true}, {Letter: 'S', Name: "stop-lockspaces"},
-	{Letter: 'e', Name: "stderr"}, {Name: "set-remote-lv-lock", Valued: true}, {Name: "lv-uuid", Valued: true},
+	{Letter: 'h', Name: "help"},
+	{Letter: 'q', Name: "quit"},
+	{Letter: 'i', Name: "info"},
+	{Letter: 'd', Name: "dump"},
+	{Letter: 'w', Name: "wait", Valued: true},
+	{Name: "force", Valued: true},
+	{Letter: 'k', Name: "kill", Valued: true},
+	{Letter: 'r', Name: "drop", Valued: true},
+	{Letter: 'E', Name: "gl-enable", Valued: true},
+	{Letter: 'D', Name: "gl-disable", Valued: true},
+	{Letter: 'S', Name: "stop-lockspaces"},
+	{Letter: 'e', Name: "stderr"},
+	{Name: "set-remote-lv-lock", Valued: true},
+	{Name: "lv-uuid", Valued: true},
 	{Name: "lock-mode", Valued: true},
 }
 

@@ -18,13 +18,21 @@ import (
 
 // known are the options, in the order in which complaints list them.
 var known = []getopt.Option{
-	{Letter: 'h', Name: "help"}, {Letter: 'V', Name: "version"}, {Letter: 'T', Name: "test"},
-	{Letter: 'f', Name: "foreground"}, {Letter: 'D', Name: "daemon-debug"},
-	{Letter: 'p', Name: "pid-file", Valued: true}, {Letter: 's', Name: "socket-path", Valued: true},
-	{Name: "adopt-file", Valued: true}, {Letter: 'g', Name: "gl-type", Valued: true},
-	{Letter: 'i', Name: "host-id", Valued: true}, {Letter: 'F', Name: "host-id-file", Valued: true},
-	{Letter: 'o', Name: "sanlock-timeout", Valued: true}, {Letter: 'A', Name: "adopt", Valued: true},
-	{Letter: 'S', Name: "syslog-priority", Valued: true}, {Name: "dialect", Valued: true},
+	{Letter: 'h', Name: "help"},
+	{Letter: 'V', Name: "version"},
+	{Letter: 'T', Name: "test"},
+	{Letter: 'f', Name: "foreground"},
+	{Letter: 'D', Name: "daemon-debug"},
+	{Letter: 'p', Name: "pid-file", Valued: true},
+	{Letter: 's', Name: "socket-path", Valued: true},
+	{Name: "adopt-file", Valued: true},
+	{Letter: 'g', Name: "gl-type", Valued: true},
+	{Letter: 'i', Name: "host-id", Valued: true},
+	{Letter: 'F', Name: "host-id-file", Valued: true},
+	{Letter: 'o', Name: "sanlock-timeout", Valued: true},
+	{Letter: 'A', Name: "adopt", Valued: true},
+	{Letter: 'S', Name: "syslog-priority", Valued: true},
+	{Name: "dialect", Valued: true},
 }
 
 // Options are those of one command line.
