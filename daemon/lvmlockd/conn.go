@@ -131,20 +131,26 @@ func (c *conn) handle(body []byte) error {
 		return c.quit()
 	case lvmwire.OpDumpInfo, lvmwire.OpDumpLog:
 		return c.dump(&req)
-	default: // for the engine
+	default:
+		return c.pass(&req)
 	}
+}
+
+// pass lets the engine answer, which may take as long as somebody else holds a lock.
+func (c *conn) pass(req *lvmwire.Request) error {
 	if req.PID != c.pid {
 		c.server.log.Debug().Msgf("client recv bad message pid %d client %d", req.PID, c.pid)
 	}
-	c.logRequest(&req)
+	c.logRequest(req)
 	if c.server.isLeaving() {
 		return c.answer(lvmwire.Reply{Op: req.Op, Type: req.Type, Mode: lvmwire.Invalid, Result: lvmwire.Canceled})
 	}
-	rep := c.engine.Do(c.ctx, req)
+	rep := c.engine.Do(c.ctx, *req)
 	c.granted = true
-	c.logReply(&req, &rep)
-	err = c.answer(rep)
-	if err != nil || c.ctx.Err() != nil {
+	c.logReply(req, &rep)
+	err := c.answer(rep)
+	if err != nil {
+		// That the client is gone by now does not count: it may have read its answer before.
 		c.engine.Undelivered()
 	}
 	return err

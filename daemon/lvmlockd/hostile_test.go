@@ -328,3 +328,24 @@ func FuzzServer(f *testing.F) {
 		good.read()
 	})
 }
+
+// TestReadGrantStays: a client that heard of its lock and goes away at once, as LVM commands do, leaves it locked.
+func TestReadGrantStays(t *testing.T) {
+	r := newRig(t)
+	a := r.dial()
+	a.startVG("t1")
+	for i := range 300 {
+		b := r.dial()
+		b.want("lock_lv cmd=b vg_name=t1 lv_uuid=U mode=ex opts=persistent", lvmwire.OK)
+		b.conn.Close()
+		eventually(t, "b is gone", func() bool {
+			r.server.mu.Lock()
+			defer r.server.mu.Unlock()
+			return len(r.server.conns) == 1
+		})
+		if q := a.ask("query_lock_lv vg_name=t1 lv_uuid=U"); q.Mode != lvmwire.EX {
+			t.Fatalf("round %d: the LV is %v", i, q.Mode)
+		}
+		a.want("lock_lv cmd=a vg_name=t1 lv_uuid=U mode=un opts=persistent", lvmwire.OK)
+	}
+}

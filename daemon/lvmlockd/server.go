@@ -73,18 +73,20 @@ func NewServer(cfg ServerConfig) *Server {
 func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	accepting := make(chan error, 1)
-	go func() { accepting <- s.accept(ctx, l) }()
 	var err error
+	accepted := make(chan struct{})
+	go func() {
+		defer close(accepted)
+		err = s.accept(ctx, l)
+	}()
 	select {
 	case <-ctx.Done():
 	case <-s.quit:
-	case err = <-accepting:
-		accepting <- err
+	case <-accepted:
 	}
 	stop()
-	_ = l.Close() // accept may have closed it
-	<-accepting
+	l.Close()
+	<-accepted
 	s.hangUp()
 	s.busy.Wait()
 	return err

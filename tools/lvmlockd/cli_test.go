@@ -87,7 +87,7 @@ func TestOptions(t *testing.T) {
 		"-S err --host-id 7 -o 20 -g sanlock": func(o *Options) {
 			o.LogLevel, o.HostID, o.IOTimeout, o.GL = zerolog.ErrorLevel, 7, 20, lvmwire.Sanlock
 		},
-		"--host-id-file " + file:  func(o *Options) { o.HostID = 42 },
+		"-i 3 -F " + file:         func(o *Options) { o.HostID = 42 },
 		"-A x -o -3 --dialect=16": func(o *Options) { o.Adopt, o.Dialect = false, lvmwire.Dialect16 },
 	} {
 		want := defaults

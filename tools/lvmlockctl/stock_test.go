@@ -1,0 +1,124 @@
+package lvmlockctl
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tenurelock/tenure/daemon/lvmwire"
+	"github.com/tenurelock/tenure/tools/need"
+)
+
+// insideEnv says that the test runs in namespaces of its own, where /run is empty: stock's lvmlockctl knows no other
+// place.
+const insideEnv = "TENURE_TEST_LVMLOCKCTL_INSIDE"
+
+// TestBesideStock lets stock's lvmlockctl and ours ask stock's lvmlockd the same.
+func TestBesideStock(t *testing.T) {
+	need.Root(t)
+	stockctl, stockd := need.Program(t, "lvmlockctl"), need.Program(t, "lvmlockd")
+	if os.Getenv(insideEnv) == "" {
+		cmd := exec.Command("unshare", "--mount", "--net", "--propagation", "private", os.Args[0],
+			"-test.run=^TestBesideStock$", "-test.v", "-test.timeout=50s")
+		cmd.Env = append(os.Environ(), insideEnv+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v:\n%s", err, out)
+		}
+		return
+	}
+	if err := syscall.Mount("none", "/run", "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir("/run/lvm", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	both := func(want string, words ...string) {
+		t.Helper()
+		stock, ours := run(t, stockctl, words...), run(t, "", words...)
+		// Stock's reads an empty name as if what follows were it.
+		stock = strings.Replace(stock, "VG vg_uuid= lock_type= \nLS  lvm_global", "VG  lock_type=dlm \nLS dlm lvm_global", 1)
+		if stock != ours {
+			t.Errorf("%q: stock\n%s\nours\n%s", words, stock, ours)
+		}
+		if !strings.Contains(ours, want) {
+			t.Errorf("%q: %s\nhas no %q", words, ours, want)
+		}
+	}
+	both("exit 255: Cannot connect to lvmlockd.", "-i")
+	both("exit 255", "-e", "-r", "vg1")
+	both("exit 1", "-w")
+	both("exit 1", "--gl", "x")
+	cmd := exec.Command(stockd, "-T", "-D", "-g", "dlm")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	holder := waitFor(t)
+	defer holder.Close()
+	for _, r := range []lvmwire.Request{
+		{Name: "start_vg", VGName: "vg1", Type: lvmwire.DLM, VGArgs: "1.0.0:test", VGUUID: "u", Version: 3, Opts: "wait"},
+		{Name: "lock_vg", VGName: "vg1", Mode: lvmwire.EX},
+		{Name: "lock_lv", VGName: "vg1", LVName: "l", LVUUID: "U", Type: lvmwire.DLM, Mode: lvmwire.SH, Opts: "persistent"},
+	} {
+		if rep, err := holder.ask(r); err != nil || rep.Result != 0 {
+			t.Fatalf("%s: %d, %v", r.Name, rep.Result, err)
+		}
+	}
+	waiter := waitFor(t)
+	defer waiter.Close()
+	go func() { _, _ = waiter.ask(lvmwire.Request{Name: "lock_vg", VGName: "vg1", Mode: lvmwire.SH}) }()
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(run(t, stockctl, "-i"), "LW VG sh"); {
+		if time.Now().After(end) {
+			t.Fatal("nobody waits")
+		}
+	}
+	both("LK VG ex ver 0 pid ", "-i")
+	both("info=lk mode=ex version=0", "-i", "-d")
+	both("exit 0: ", "-E", "vg1")
+	both("exit 0: ", "-e", "-D", "vg1")
+	both("Dropping locks for VG nosuch.", "-e", "-r", "nosuch")
+	both("exit 0: ", "-q")
+}
+
+// waitFor connects to lvmlockd, once that listens.
+func waitFor(t *testing.T) *client {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		c, err := connect(defaultSocket)
+		if err == nil {
+			return c
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// unlike is what no two runs have in common.
+var unlike = regexp.MustCompile(`(?m)unused_.*|^info=client pid=.* name=\.$|lvmlockctl options(?s:.*)|possibilities.*`)
+
+// run runs stock's program, or ours, and returns its exit code and what it prints.
+func run(t *testing.T, program string, words ...string) string {
+	t.Helper()
+	var out, stderr bytes.Buffer
+	code := 0
+	if program == "" {
+		code = Main(Config{}, append([]string{"lvmlockctl"}, words...), &out, &stderr)
+	} else {
+		cmd := exec.Command(program, words...)
+		cmd.Args[0] = "lvmlockctl"
+		cmd.Stdout, cmd.Stderr = &out, &stderr
+		_ = cmd.Run()
+		code = cmd.ProcessState.ExitCode()
+	}
+	return unlike.ReplaceAllString(fmt.Sprintf("exit %d: %s| %s", code, out.String(), stderr.String()), "")
+}
