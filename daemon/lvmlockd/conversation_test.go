@@ -126,27 +126,51 @@ func (c *conversation) play(line string) {
 		c.last = rest
 		if verb == "req" {
 			c.hear()
+			c.settle()
+		} else {
+			// All that the script does not wait for has to wait for another client.
+			c.until("a client waits", "info=r_action", true)
 		}
 	case "recv":
 		c.hear()
 	case "sleep":
-		// What was sent arrives; nothing else depends on time.
-		time.Sleep(50 * time.Millisecond)
+		// What was sent arrives, piece by piece; nothing else depends on time.
+		time.Sleep(10 * time.Millisecond)
 	case "new":
 		c.fresh()
 	case "use":
 		c.at, _ = strconv.Atoi(rest)
 	case "close":
 		p.conn.Close()
-		eventually(c.tb, "the server sees that a client is gone", func() bool {
+		mine := fmt.Sprintf("client_id=%d\n", c.at+1)
+		eventually(c.tb, "what a client held ends with it", func() bool {
 			c.server.mu.Lock()
-			defer c.server.mu.Unlock()
-			return len(c.server.conns) < len(c.peers)-c.closed
+			n := len(c.server.conns)
+			c.server.mu.Unlock()
+			return n < len(c.peers)-c.closed && !strings.Contains(string(c.engine.Info(c.d)), mine)
 		})
 		c.closed++
 	default:
 		c.tb.Fatalf("script: what is %q?", line)
 	}
+}
+
+// settle waits for what goes on after an answer: the lockspace of the global lock comes and goes by itself.
+func (c *conversation) settle() {
+	c.tb.Helper()
+	switch verb, rest, _ := strings.Cut(c.last, " "); {
+	case verb == "start_vg":
+		c.until("the lockspace of the global lock", "info=ls ls_name=lvm_global", true)
+		c.until("all lockspaces are joined", "create_done=0", false)
+	case verb == "drop_vg", verb == "rename_vg_before", verb == "stop_all" && strings.Contains(rest, "wait"):
+		c.until("no lockspace is left", "info=ls ", false)
+	}
+}
+
+// until waits until the info text has a piece, or has it no more.
+func (c *conversation) until(what, piece string, there bool) {
+	c.tb.Helper()
+	eventually(c.tb, what, func() bool { return strings.Contains(string(c.engine.Info(c.d)), piece) == there })
 }
 
 // length is what differs from daemon to daemon in the answer to info.
