@@ -230,7 +230,7 @@ func (c checker) harmless(s *scenario) {
 		// An emulated i6300esb has two stages; the second begins when the first is seen to have ended, at the thaw.
 		c.within("reset after standing still", c.tl.reset, c.tl.back, 0, fire/2+late)
 	default: // the watchdog is petted again once the holder is gone
-		c.within("the end of the holder after standing still", c.tl.died, c.tl.back, 0, late)
+		c.within("the end of the holder after standing still", c.tl.died, c.tl.back, 0, fire/2+late)
 	}
 }
 
