@@ -176,7 +176,7 @@ var twoHosts = []step{
 	on(1, "B6", "lvchange -an vg1/th1 vg1/tp", 0),
 	on(2, "B6", "lvchange -aey vg1/th1 && lvremove -y vg1/th1 vg1/tp", 0),
 	on(1, "B7", "rm -f /tmp/asked; "+asking+"true", 0),
-	on(2, "B7", "lvcreate -an -Zn -l1 -n waited vg1", 0, "Retrying", `"waited" created`).takes(time.Second, 3*time.Minute),
+	on(2, "B7", "lvcreate -an -Zn -l1 -n waited vg1", 0, `"waited" created`).takes(time.Second, 3*time.Minute),
 	on(1, "B7", "rm -f /tmp/asked; sleep 5; (sleep 200 | lvremove vg1/lv1b >/tmp/asked 2>&1) & "+
 		"for i in $(seq 100); do grep -q 'Do you really want' /tmp/asked && break; sleep 0.2; done", 0),
 	on(2, "B7", "vgs vg1", 0, "Retrying sh lock on VG vg1", "VG vg1 lock skipped: held by other host.").
