@@ -50,10 +50,12 @@ func TestCleanStop(t *testing.T) {
 	}
 }
 
-// takesAndGives takes the lease on a machine for a moment.
+// takesAndGives takes the lease on a machine for a moment. On a busy host a transfer may take longer than the
+// io_timeout, so it tries again.
 func (c *cluster) takesAndGives(machine int) {
 	c.Helper()
-	c.must(machine, fmt.Sprintf("sanlock client command -r %s:RES:%s:%d -c /bin/true",
+	c.must(machine, fmt.Sprintf(
+		"for i in 1 2 3 4 5; do sanlock client command -r %s:RES:%s:%d -c /bin/true && exit; sleep 2; done; exit 1",
 		space(0).name(), space(0).device(), resourceOffset))
 }
 
