@@ -337,16 +337,14 @@ func (c *cluster) end(n *node, what string) {
 	n.stops++
 	for _, p := range n.patrons {
 		for name := range p.has {
-			if what == "drop" || !isLV(name) {
+			if !isLV(name) {
 				delete(p.has, name)
 			}
 		}
 	}
 	if what == "drop" {
-		for name := range n.lasting {
-			n.changes[name]++
-		}
-		clear(n.lasting)
+		n.unsure("u1")
+		n.unsure("u2")
 	}
 	admin := n.e.Connect(1, 1)
 	defer admin.Close()

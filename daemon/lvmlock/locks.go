@@ -47,7 +47,6 @@ type job struct {
 	call   Call
 	ask    *Ask    // nil if nobody waits for it
 	holder *Holder // a copy of the one that is converted or released, nil if there is none
-	clears bool    // the lockspace stops: it is over, whatever comes of it
 }
 
 // NewLocks returns the Locks of a resource that nobody holds.
@@ -125,9 +124,11 @@ func (l *Locks) Answers() []Answer {
 // Undelivered tells that an answer did not reach its client. If an LV was locked for it, then nobody knows of
 // that lock, which may outlive the connection; so it is given back, unless another client asked for the LV or
 // was answered meanwhile, and relies on what it saw (spec lvmlockd 3.6.2). The answer counts too: who asked
-// earlier, and was refused for the time being, is served by a lock that came since.
+// earlier, and was refused for the time being, is served by a lock that came since. What may have been an orphan
+// is kept: its LV may be active since long before.
 func (l *Locks) Undelivered(a Answer) {
-	if a.Flags&lvmwire.LVLock == 0 || a.Ask.Client != l.last {
+	adopts := a.Ask.Flags&(lvmwire.Adopt|lvmwire.AdoptOnly) != 0
+	if a.Flags&lvmwire.LVLock == 0 || adopts || a.Ask.Client != l.last {
 		return
 	}
 	flags := a.Ask.Flags&lvmwire.Persistent | lvmwire.LVUnlock
@@ -145,10 +146,10 @@ func (l *Locks) Cancel(r lvmwire.Result) {
 	}
 }
 
-// Clear forgets all holders, as the lockspace is left, and returns the call that gives the lock back, if
-// there is one; whatever comes of it, nothing is held afterwards. While a call is under way it does nothing:
-// wait for its end and Clear again. Who waits is not answered: Cancel before the next Step, which would serve
-// them.
+// Clear forgets all holders, as the lockspace is left, and returns the call that gives the lock back, if there is
+// one. If that fails and the lockspace goes on nevertheless, it is tried again. While a call is under way Clear
+// does nothing: wait for its end and Clear again. Who waits is not answered: Cancel before the next Step, which
+// would serve them.
 func (l *Locks) Clear() (call Call, due bool) {
 	if l.under != nil {
 		return Call{}, false
@@ -162,8 +163,7 @@ func (l *Locks) Clear() (call Call, due bool) {
 		return Call{}, false
 	}
 	l.release(nil, first)
-	l.under.clears = true
-	l.holders = nil
+	l.holders, l.under.holder = nil, nil
 	return l.under.call, true
 }
 

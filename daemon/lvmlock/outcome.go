@@ -37,12 +37,20 @@ func (l *Locks) begin(j *job) {
 }
 
 // lock asks the lock manager for what a request wants. An LV's place comes with each request, as it may have
-// moved; what is held is given back where it was taken (spec lvmlockd 3.6.1).
+// moved; what is held is given back where it was taken (spec lvmlockd 3.6.1). A command's own lock of an LV is
+// never made of an orphan: that is most often the lock of an LV that is active, and would end with the command.
 func (l *Locks) lock(a *Ask) {
-	r := l.of
+	r, o := l.of, options(a)
 	r.Args = a.Args
+	if l.of.Kind == lvmwire.LV && a.Flags&lvmwire.Persistent == 0 {
+		if o.AdoptOnly {
+			l.end(a, lvmwire.AdoptNone)
+			return
+		}
+		o.Adopt = false
+	}
 	l.begin(&job{ask: a, call: Call{
-		Kind: CallLock, Resource: r, From: lvmwire.UN, To: a.Mode, Options: options(a),
+		Kind: CallLock, Resource: r, From: lvmwire.UN, To: a.Mode, Options: o,
 	}})
 }
 
@@ -154,8 +162,8 @@ func (l *Locks) unlocked(j *job, o Outcome) {
 		l.wrote(j.call.Value)
 	}
 	switch {
-	case o.Err == nil || j.clears:
-		if j.holder != nil && !j.clears {
+	case o.Err == nil:
+		if j.holder != nil {
 			l.holders = slices.Delete(l.holders, l.place(j.holder), l.place(j.holder)+1)
 		}
 		l.mode, l.of.Args = lvmwire.UN, ""

@@ -116,35 +116,44 @@ func (s *space) advance() {
 	}
 	t.begun = true
 	var calls []Call
+	var cleared []*lane
 	if !t.free { // Leave marks the leases as removed while they are held
 		for _, l := range s.lanes {
 			if c, due := l.locks.Clear(); due {
-				calls = append(calls, c)
+				calls, cleared = append(calls, c), append(cleared, l)
 			}
 		}
 	}
 	s.call(func() func() {
-		for _, c := range calls {
-			if out := s.carryOut(c); out.Err != nil {
-				s.log.Error().Err(out.Err).Str("resource", c.Resource.Name).Msg("not given back")
+		outs := make([]Outcome, len(calls))
+		for i, c := range calls {
+			if outs[i] = s.carryOut(c); outs[i].Err != nil {
+				s.log.Error().Err(outs[i].Err).Str("resource", c.Resource.Name).Msg("not given back")
 			}
 		}
 		err := s.locks.Leave(s.engine.ctx, t.free)
-		return func() { s.left(t, err) }
+		return func() {
+			for i, l := range cleared {
+				l.locks.Done(outs[i])
+			}
+			s.left(t, err)
+		}
 	})
 }
 
 // left ends the lockspace, or opens it again if the lock manager still needs it.
 func (s *space) left(t *teardown, err error) {
-	s.lanes = map[laneKey]*lane{}
 	s.leaving = nil
 	if e := errorOf(err); e != nil && e.Result == lvmwire.Busy {
 		s.log.Warn().Err(err).Msg("lockspace: still in use, it goes on")
 		s.state = running
-		s.lane(laneKey{lvmwire.VG, "VGLK"}, "")
+		for _, l := range s.lanes { // what could not be given back is tried again
+			s.pump(l)
+		}
 		t.tell.result(s, lvmwire.Busy)
 		return
 	}
+	s.lanes = map[laneKey]*lane{}
 	var v verdict
 	if err != nil {
 		s.log.Error().Err(err).Msg("lockspace: left, but the lock manager complains")

@@ -83,7 +83,7 @@ func (s *space) Lock(
 		mine, held := res.holders[host]
 		switch {
 		case mode != lvmwire.SH && mode != lvmwire.EX || held && mine.by == s:
-			return s.refuse(op, lvmwire.BadRequest)
+			return s.misused(op, "it is held in mode %d", mine.mode)
 		case held && !o.Adopt && !o.AdoptOnly:
 			return s.refuse(op, lvmwire.Orphan)
 		case held && mine.mode != mode:
@@ -112,7 +112,7 @@ func (s *space) Convert(
 		res, host := a.resource(r.Name), s.manager.host
 		mine := res.holders[host]
 		if mine.by != s || mine.mode != from || to != lvmwire.SH && to != lvmwire.EX || from == to {
-			return s.refuse(op, lvmwire.BadRequest)
+			return s.misused(op, "it is held in mode %d, not %d", mine.mode, from)
 		}
 		if other, found := res.conflict(host, to); found {
 			return s.taken(op, a, other)
@@ -131,7 +131,7 @@ func (s *space) Unlock(
 	return s.do(ctx, op, func(a *area) error {
 		res, host := a.resource(r.Name), s.manager.host
 		if mine := res.holders[host]; mine.by != s || mine.mode != from {
-			return s.refuse(op, lvmwire.BadRequest)
+			return s.misused(op, "it is held in mode %d, not %d", mine.mode, from)
 		}
 		res.write(from, value)
 		delete(res.holders, host)
@@ -210,7 +210,7 @@ func (s *space) enter(op Op) error {
 		return nil
 	}
 	if s.calls[op.Resource] {
-		return s.refuse(op, lvmwire.BadRequest)
+		return s.misused(op, "another call is under way")
 	}
 	if s.calls == nil {
 		s.calls = map[string]bool{}
@@ -227,6 +227,13 @@ func (s *space) exit(op Op) {
 
 func (s *space) refuse(op Op, r lvmwire.Result) *lvmlock.Error {
 	return refuse(op.Name, s.name+":"+op.Resource, r)
+}
+
+// misused is the answer to a call that is against the contract.
+func (s *space) misused(op Op, why string, args ...any) *lvmlock.Error {
+	e := s.refuse(op, lvmwire.BadRequest)
+	e.Err = fmt.Errorf("host %d: "+why, append([]any{s.manager.host}, args...)...)
+	return e
 }
 
 // taken is the answer when another host is in the way. Sanlock says of SH that a moment later it may work, as
