@@ -11,12 +11,14 @@ FUZZTIME ?= 30s
 VMPAIRS ?= $(shell awk '/^MemAvailable/ { n = int($$2 / 2000000); print (n < 1 ? 1 : (n > 8 ? 8 : n)) }' /proc/meminfo)
 VMRUN   ?= .
 VMFLAGS ?=
+# The tests that run LVM's commands in the machines: a target of their own, since they are as long again.
+VMLVM   := LVM|DLM
 # The race detector needs a C compiler; without one the tests run without it.
 RACE    := $(shell command -v cc >/dev/null 2>&1 && echo -race)
 TESTENV := $(if $(RACE),CGO_ENABLED=1,CGO_ENABLED=0)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test short vmtest lint fmt fuzz bench soak install clean
+.PHONY: help build demo test short vmtest vmlvm lint fmt fuzz bench soak install clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +37,11 @@ short: ## the tests that take a few seconds
 	$(TESTENV) $(GO) test $(RACE) -shuffle=on -short -timeout 10m ./...
 
 vmtest: ## lose hosts in virtual machines with a watchdog (QEMU, no root; VMFLAGS=-short for half, VMRUN=… for some)
-	TENURE_VMTEST=1 $(GO) test -count=1 -p 1 -timeout 60m -parallel $(VMPAIRS) $(VMFLAGS) -run "$(VMRUN)" -v ./tools/rig/... ./tools/vmtest
+	TENURE_VMTEST=1 $(GO) test -count=1 -p 1 -timeout 60m -parallel $(VMPAIRS) $(VMFLAGS) -run "$(VMRUN)" -skip "$(VMLVM)" -v \
+	  ./tools/rig/... ./tools/vmtest
+
+vmlvm: ## run unmodified LVM commands on lvmlockd, ours and Debian's, in virtual machines (VMRUN=TestLVM/Tenure for some)
+	TENURE_VMTEST=1 $(GO) test -count=1 -timeout 180m $(VMFLAGS) -run "$(if $(filter .,$(VMRUN)),$(VMLVM),$(VMRUN))" -v ./tools/vmtest
 
 soak: ## the long runs: the mixed cluster for a minute per sector size, deep exploration
 	TENURE_EXPLORE=deep TENURE_SOAK=1 $(GO) test -timeout 60m -v ./paxos ./tools/interop
