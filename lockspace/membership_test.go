@@ -437,6 +437,24 @@ func TestLeaveOnce(t *testing.T) {
 	})
 }
 
+// Leave while a renewal is under way: it ends first, and the host id is freed.
+func TestLeaveDuringARenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := newDisk(2)
+		gate := faulty.NewGate()
+		dev := faulty.Wrap(disk.Open("a"))
+		defer dev.Close()
+		s := join(t, config(dev, 1, "a", 2))
+		dev.Add(faulty.On(faulty.Write, faulty.Stall(gate)))
+		time.Sleep(5 * time.Second)
+		time.AfterFunc(renewPause/2, gate.Release)
+		leave(t, s)
+		if recordOf(t, disk, 1).Timestamp != 0 {
+			t.Error("not freed")
+		}
+	})
+}
+
 // Leave while a renewal's write hangs: nothing is freed, for nobody knows what is on disk.
 func TestLeaveWhileStorageHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -450,7 +468,7 @@ func TestLeaveWhileStorageHangs(t *testing.T) {
 		writes := dev.Writes()
 		began := time.Now()
 		leave(t, s)
-		if took := time.Since(began); took != 0 || dev.Writes() != writes {
+		if took := time.Since(began); took != renewPause || dev.Writes() != writes {
 			t.Errorf("took %v, %d writes", took, dev.Writes()-writes)
 		}
 		gate.Release()

@@ -42,7 +42,13 @@ func onGrid(at monotime.Instant) monotime.Instant {
 // renewOnce tries one renewal, looks at the other hosts, and returns when the next renewal is due.
 func (s *Space) renewOnce(ctx context.Context) monotime.Instant {
 	tried, asleep := s.cfg.Clock.Now(), s.cfg.Clock.Asleep()
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return tried
+	}
 	r, err := s.lease.Renew(ctx, s.extra(tried), s.observe)
+	<-s.turn
 	if ctx.Err() != nil {
 		return tried
 	}

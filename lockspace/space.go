@@ -64,6 +64,7 @@ type Space struct {
 	stop context.CancelFunc
 	busy sync.WaitGroup
 	lost chan struct{}
+	turn chan struct{} // has room while no renewal is under way
 
 	left    sync.Once
 	leftErr error // of Leave, once that is done
@@ -86,7 +87,7 @@ type Space struct {
 func Join(ctx context.Context, cfg Config) (*Space, error) {
 	s := &Space{
 		cfg: cfg, name: leases.NameOf(cfg.Name), times: timeouts.Set{IO: cfg.IO, Fire: cfg.Fire},
-		pause: pauseOf(cfg.Name, cfg.Host), lost: make(chan struct{}), history: ring{size: cfg.History},
+		pause: pauseOf(cfg.Name, cfg.Host), lost: make(chan struct{}), turn: make(chan struct{}, 1), history: ring{size: cfg.History},
 		bulletin: bulletin{bits: map[leases.HostID]monotime.Instant{}},
 	}
 	s.hold = s.holdOf()
@@ -224,7 +225,21 @@ func (s *Space) Leave(ctx context.Context) error {
 	return s.leftErr
 }
 
+// letRenewalEnd waits for a renewal that is under way, for as long as one may take while storage is well: cut short, it
+// would leave unknown whether the host id is still ours to free.
+func (s *Space) letRenewalEnd(ctx context.Context) {
+	well := time.NewTimer(renewPause)
+	defer well.Stop()
+	select {
+	case s.turn <- struct{}{}:
+	case <-s.lost:
+	case <-well.C:
+	case <-ctx.Done():
+	}
+}
+
 func (s *Space) quit(ctx context.Context) error {
+	s.letRenewalEnd(ctx)
 	s.mu.Lock()
 	left := s.judgeLocked()
 	s.loseLocked(&leases.Error{Op: "renew", Space: s.cfg.Name, Kind: leases.Lost, Err: errLeft})
