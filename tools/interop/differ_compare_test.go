@@ -135,7 +135,7 @@ func compareImages(w *world, bitmaps bool) (differences []string) {
 // leaveBehind puts back on our disks what stock leaves there with a lockspace that is removed: leases that are
 // held, by a host id that is free. Ours gives them back.
 func (w *world) leaveBehind() {
-	const leaseMagic, ownerAt, timestampAt, sharedAt = 0x06152010, 32, 152, 128
+	const leaseMagic, ownerAt, timestampAt, sharedAt, valueSector = 0x06152010, 32, 152, 128, 2002
 	for i, p := range plates {
 		stock, ours := w.twins[debian].images[i], w.twins[tenure].images[i]
 		for at := int64(0); at < int64(len(stock)); at += p.align {
@@ -152,6 +152,10 @@ func (w *world) leaveBehind() {
 			}
 			copy(ours[at:at+p.sector], stock[at:at+p.sector])
 			copy(ours[block:block+p.sector], stock[block:block+p.sector])
+			if value := int64(valueSector) * p.sector; value < p.align {
+				value += at // what a client set is written when its lease is given back
+				copy(ours[value:value+p.sector], stock[value:value+p.sector])
+			}
 			w.allowed["a removed lockspace gives its leases back"]++
 		}
 	}
