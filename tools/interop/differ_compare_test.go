@@ -142,6 +142,7 @@ func (w *world) leaveBehind() {
 			if word(stock, int(at)) != leaseMagic {
 				continue
 			}
+			w.forgetSharers(p, stock[at:at+p.align], ours[at:at+p.align])
 			block := at + (1+differID)*p.sector
 			given := quad(stock, int(at+ownerAt)) == differID && quad(stock, int(at+timestampAt)) != 0 &&
 				quad(ours, int(at+timestampAt)) == 0
@@ -157,6 +158,20 @@ func (w *world) leaveBehind() {
 				copy(ours[value:value+p.sector], stock[value:value+p.sector])
 			}
 			w.allowed["a removed lockspace gives its leases back"]++
+		}
+	}
+}
+
+// forgetSharers takes the marks of sharers that are gone off our disk, as stock has. They count for nothing until
+// the lockspace is joined anew: then ours waits once more until such a host is known to be dead, and refuses where
+// stock, which has forgotten it, grants.
+func (w *world) forgetSharers(p plate, stock, ours []byte) {
+	const lastNeighbour = 4
+	for host := int64(differID + 1); host <= lastNeighbour; host++ {
+		x, y := stock[(1+host)*p.sector:(2+host)*p.sector], ours[(1+host)*p.sector:(2+host)*p.sector]
+		if !bytes.Equal(x, y) && sameForeign(x, y) {
+			copy(y, x)
+			w.allowed["the mark of a sharer that is gone stays"]++
 		}
 	}
 }
