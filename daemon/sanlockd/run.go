@@ -2,7 +2,6 @@ package sanlockd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/syslog"
 	"net"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tenurelock/tenure/daemon/helper"
+	"github.com/tenurelock/tenure/daemon/place"
 	"github.com/tenurelock/tenure/leases"
 	"github.com/tenurelock/tenure/leases/monotime"
 	"github.com/tenurelock/tenure/leases/timeouts"
@@ -31,6 +31,7 @@ const (
 	PrivilegedEnv = "SANLOCK_PRIVILEGED"
 	LogFile       = "/var/log/sanlock.log"
 	socketName    = "sanlock.sock"
+	detachedEnv   = "TENURE_DETACHED" // set in the program that place.Detach started
 	lockName      = "sanlock.pid"
 	// DemoFireEnv shortens the watchdog's fire time, for demonstrations on hosts that are processes of one
 	// machine. It is not looked at while a watchdog is in use.
@@ -48,7 +49,7 @@ const (
 // the configuration names none, and whether the daemon is privileged.
 func Run(cfg Config) int {
 	if !cfg.Foreground && os.Getenv(detachedEnv) == "" {
-		if err := detach(); err != nil {
+		if err := place.Detach(detachedEnv); err != nil {
 			fmt.Fprintln(os.Stderr, "detach:", err)
 			return 1
 		}
@@ -154,7 +155,7 @@ func runWith(cfg Config) error {
 	if err := makeRunDir(&cfg); err != nil {
 		return err
 	}
-	lock, err := takeLock(filepath.Join(cfg.RunDir, lockName))
+	lock, err := place.Lock(filepath.Join(cfg.RunDir, lockName))
 	if err != nil {
 		return err
 	}
@@ -233,20 +234,12 @@ func applyDemoFire(cfg *Config) error {
 	return nil
 }
 
-// listen makes the socket. The old one, which every end of a daemon leaves behind, is replaced.
+// listen makes the socket and gives it its owner.
 func listen(cfg *Config) (net.Listener, error) {
 	path := filepath.Join(cfg.RunDir, socketName)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("socket: %w", err)
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	l, err := place.Listen(path, 0o660)
 	if err != nil {
-		return nil, fmt.Errorf("socket: %w", err)
-	}
-	l.SetUnlinkOnClose(false)
-	if err := os.Chmod(path, 0o660); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("socket: %w", err)
+		return nil, err
 	}
 	giveTo(cfg, path, cfg.UID, cfg.GID)
 	return l, nil

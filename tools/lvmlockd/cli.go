@@ -15,6 +15,7 @@ import (
 	"github.com/tenurelock/tenure/daemon/lvmlock/fake"
 	"github.com/tenurelock/tenure/daemon/lvmlockd"
 	"github.com/tenurelock/tenure/daemon/lvmwire"
+	"github.com/tenurelock/tenure/daemon/place"
 )
 
 //go:embed usage.txt
@@ -92,8 +93,7 @@ func testManagers(gl lvmwire.LockType) []lvmlock.LockManager {
 	return all
 }
 
-// detach starts this program again in a session of its own, without a terminal, and waits until it can be connected to:
-// a Go program cannot fork. If it ends before that its exit code is ours.
+// detach starts this program again and waits until it can be connected to. If it ends before that its exit code is ours.
 func detach(stderr io.Writer) int {
 	ready, tell, err := os.Pipe()
 	if err != nil {
@@ -101,13 +101,9 @@ func detach(stderr io.Writer) int {
 		return 1
 	}
 	defer ready.Close()
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = os.Args
-	cmd.Env = append(os.Environ(), detachedEnv+"=1")
-	cmd.Dir = "/"
+	cmd := place.Again(detachedEnv)
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{tell}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = cmd.Start()
 	tell.Close()
 	if err != nil {

@@ -10,12 +10,11 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tenurelock/tenure/daemon/place"
 	"github.com/tenurelock/tenure/watchdog"
 	"github.com/tenurelock/tenure/watchdog/chardev"
 	"github.com/tenurelock/tenure/watchdog/wdmd"
@@ -31,7 +30,7 @@ var usage string
 // dumpWait bounds the wait for the daemon's text.
 const dumpWait = 10 * time.Second
 
-// detachedEnv tells the program that it was started by detach.
+// detachedEnv is set in the program that place.Detach started.
 const detachedEnv = "TENURE_WDMD_DETACHED"
 
 // Config says what the command line runs with. The zero value is the system's.
@@ -84,7 +83,7 @@ func (c *Config) program(o *options) *wdmd.Program {
 // daemon runs the daemon, here or, unless it is to be debugged, in a session of its own.
 func daemon(p *wdmd.Program, debug bool, stderr io.Writer) int {
 	if !debug && os.Getenv(detachedEnv) == "" {
-		if err := detach(); err != nil {
+		if err := place.Detach(detachedEnv); err != nil {
 			fmt.Fprintln(stderr, "detach:", err)
 			return 1
 		}
@@ -99,19 +98,6 @@ func daemon(p *wdmd.Program, debug bool, stderr io.Writer) int {
 		return 255
 	}
 	return 0
-}
-
-// detach starts this program again in a session of its own, without a terminal: a Go program cannot fork.
-func detach() error {
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = os.Args
-	cmd.Env = append(os.Environ(), detachedEnv+"=1")
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	return cmd.Process.Release()
 }
 
 // printDump prints what the daemon says of itself.

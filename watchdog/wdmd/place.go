@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tenurelock/tenure/daemon/place"
 	"github.com/tenurelock/tenure/watchdog/wdmdwire"
 )
 
@@ -38,20 +39,12 @@ func (p Place) Take() (*Held, error) {
 	if err := os.MkdirAll(filepath.Dir(p.Lock), 0o755); err != nil {
 		return nil, fmt.Errorf("run directory: %w", err)
 	}
-	f, err := os.OpenFile(p.Lock, os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("lockfile open error %w", err)
-	}
-	lock := unix.Flock_t{Type: unix.F_WRLCK}
-	if err := unix.FcntlFlock(f.Fd(), unix.F_SETLK, &lock); err != nil {
-		return nil, errors.Join(fmt.Errorf("lockfile setlk error %s: %w; another wdmd is running", p.Lock, err), f.Close())
-	}
-	err = f.Truncate(0)
-	if err == nil {
-		_, err = fmt.Fprintf(f, "%d\n", os.Getpid())
+	f, err := place.Lock(p.Lock)
+	if lock, ok := errors.AsType[*place.LockError](err); ok && lock.Step == place.SetLk {
+		return nil, fmt.Errorf("%w; another wdmd is running", err)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lockfile write error %s: %w", p.Lock, err), f.Close())
+		return nil, err
 	}
 	marker, err := os.OpenFile(p.Marker, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o644)
 	if err != nil {
@@ -72,15 +65,11 @@ func (p Place) inUse() bool {
 // Listen makes the socket anew; an old one stays behind from every end of a daemon.
 func (h *Held) Listen(gid int) (net.Listener, error) {
 	path := h.place.Socket
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("socket: %w", err)
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	l, err := place.Listen(path, 0o660)
 	if err != nil {
-		return nil, fmt.Errorf("socket: %w", err)
+		return nil, err
 	}
-	l.SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(path, 0o660), os.Chown(path, -1, gid)); err != nil {
+	if err := os.Chown(path, -1, gid); err != nil {
 		return nil, errors.Join(fmt.Errorf("socket: %w", err), l.Close())
 	}
 	return l, nil
