@@ -23,6 +23,7 @@ import (
 // watch is our wdmd at the place where all clients look, with a device in memory.
 type watch struct {
 	dog    *memdog.Dog
+	server *wdmd.Server
 	log    strings.Builder
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -52,7 +53,7 @@ func startWatch(t *testing.T) *watch {
 		t.Fatal(err, place.Release())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	w.cancel = cancel
+	w.server, w.cancel = s, cancel
 	go func() {
 		defer close(w.done)
 		s.Serve(ctx, l)
@@ -141,6 +142,37 @@ func TestWatchdog(t *testing.T) {
 			}
 			if left, all := watched(t); left != nil || w.dog.Counting() {
 				t.Errorf("%s left, and wdmd says\n%s%v", n, all, w.dog.Events())
+			}
+		})
+	}
+}
+
+// TestWatchdogStops ends the lease daemon and wdmd right after it, as `systemctl stop sanlock; systemctl stop wdmd`
+// does: nothing that the first has sent may be missing when the second decides.
+func TestWatchdogStops(t *testing.T) {
+	for _, k := range []kind{debian, tenure} {
+		t.Run(k.String(), func(t *testing.T) {
+			d := newDisk(t, 512, 1)
+			w := startWatch(t)
+			n := start(t, k, 1, "-w", "1")
+			n.join(t, d.path)
+			// Refused, and forgotten before the lockspace is left.
+			w.server.Stop()
+			select {
+			case <-w.done:
+				t.Fatalf("wdmd ended under a daemon in a lockspace: %s", w.dog.Events())
+			case <-time.After(2 * time.Second):
+			}
+			n.leave(t)
+			n.stop(t)
+			w.server.Stop()
+			select {
+			case <-w.done:
+			case <-time.After(3 * time.Second):
+				t.Errorf("wdmd does not end after %s", n)
+			}
+			if w.dog.Counting() || w.dog.Fired() != 0 {
+				t.Errorf("the device still counts after %s: %s", n, w.dog.Events())
 			}
 		})
 	}

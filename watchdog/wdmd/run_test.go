@@ -112,13 +112,17 @@ func TestProgram(t *testing.T) {
 	}
 	p.Process.Signal(syscall.SIGTERM)
 	p.Process.Signal(syscall.SIGHUP)
-	time.Sleep(200 * time.Millisecond)
+	time.Sleep(endWait + 200*time.Millisecond)
 	if !exists(p.place.Marker) {
 		t.Fatalf("ended although a client forbids it:\n%s", p.out.String())
 	}
+	// The client leaves and the daemon is told to end while it does not get the processor.
+	p.Process.Signal(syscall.SIGSTOP)
+	m.Command = wdmdwire.RefcountClear
+	c.Write(m.Append(nil))
 	c.Close()
-	time.Sleep(200 * time.Millisecond)
 	p.Process.Signal(syscall.SIGTERM)
+	p.Process.Signal(syscall.SIGCONT)
 	if err := p.Wait(); err != nil || exists(p.place.Marker) || exists(p.place.Lock) || !exists(p.place.Socket) {
 		t.Errorf("end: %v; marker %v, lock %v, socket %v\n%s", err, exists(p.place.Marker), exists(p.place.Lock),
 			exists(p.place.Socket), p.out.String())

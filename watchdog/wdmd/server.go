@@ -20,6 +20,10 @@ const (
 	maxClients  = 1024        // connections and dead clients together
 	answerWait  = time.Second // for a client to take an answer; one that does not gets no further ones
 	acceptPause = time.Second // after accepting failed
+
+	// endWait is for how long a request to end holds: the messages with which the last clients let go may
+	// have been sent and not been read yet.
+	endWait = time.Second
 )
 
 // Config says what is served. The zero value of what is optional means the real thing.
@@ -107,7 +111,7 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Stop asks the server to end. It is ignored, and not remembered, while any client forbids that.
+// Stop asks the server to end. That is refused, and not remembered, if any client still forbids it after a second.
 func (s *Server) Stop() { poke(s.stop) }
 
 // Rescan makes the server look for scripts again.
@@ -140,10 +144,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) {
 func (s *Server) work(ctx context.Context) {
 	timer := time.NewTimer(s.untilTest())
 	defer timer.Stop()
+	var refusal <-chan time.Time // not nil: the server was asked to end, and refuses then
 	for {
 		// A client that sends and sends must not keep a test that is due waiting.
 		if s.untilTest() <= 0 {
 			s.test()
+		}
+		if refusal != nil && s.end() {
+			return
 		}
 		timer.Reset(s.untilTest())
 		select {
@@ -157,9 +165,10 @@ func (s *Server) work(ctx context.Context) {
 				s.cfg.Scripts.Rescan()
 			}
 		case <-s.stop:
-			if s.end() {
-				return
-			}
+			refusal = time.After(endWait)
+		case <-refusal:
+			refusal = nil
+			s.refuseEnd()
 		case <-ctx.Done():
 			return
 		}
@@ -177,21 +186,24 @@ func (s *Server) untilTest() time.Duration {
 
 // end stops the device, unless somebody needs it.
 func (s *Server) end() bool {
-	for _, c := range s.mux.Ending() {
-		s.log.Error().Msgf("ignore shutdown, client %d pid %d ref %d expire %d %s", c.ID, c.PID, bit(c.Ref),
-			c.Expires, c.Name)
-	}
-	if len(s.mux.Ending()) > 0 {
-		return false
-	}
-	if s.keeper.resetting() {
-		s.log.Error().Msgf("ignore shutdown, %s is running out", s.keeper.path)
+	if len(s.mux.Ending()) > 0 || s.keeper.resetting() {
 		return false
 	}
 	if fire := s.keeper.fire; !s.keeper.disarm() {
 		s.log.Error().Msgf("%s resets this host within %v: it could not be stopped", s.keeper.path, fire)
 	}
 	return true
+}
+
+// refuseEnd says who needs the device.
+func (s *Server) refuseEnd() {
+	for _, c := range s.mux.Ending() {
+		s.log.Error().Msgf("ignore shutdown, client %d pid %d ref %d expire %d %s", c.ID, c.PID, bit(c.Ref),
+			c.Expires, c.Name)
+	}
+	if s.keeper.resetting() {
+		s.log.Error().Msgf("ignore shutdown, %s is running out", s.keeper.path)
+	}
 }
 
 func bit(b bool) int {

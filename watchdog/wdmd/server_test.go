@@ -278,19 +278,21 @@ func TestStopAndRefs(t *testing.T) {
 		p := b.dial()
 		p.say(wdmdwire.RefcountSet)
 		b.server.Stop()
+		b.until(2)
 		if !b.running() {
 			t.Fatal("ended although a client forbids it")
 		}
 		p.say(wdmdwire.RefcountClear)
 		p.live(1, 500)
 		b.server.Stop()
+		b.until(4)
 		if !b.running() {
 			t.Fatal("ended although something is expected of a client")
 		}
 		p.live(0, 0)
-		time.Sleep(time.Minute)
+		b.until(60)
 		if !b.running() {
-			t.Fatal("a signal that was ignored was remembered")
+			t.Fatal("a signal that was refused was remembered")
 		}
 		b.server.Stop()
 		if b.running() || b.dog.Counting() || !strings.HasSuffix(b.events(), "disarm@60") {
@@ -298,6 +300,45 @@ func TestStopAndRefs(t *testing.T) {
 		}
 		if n := strings.Count(b.log.String(), "ignore shutdown"); n != 2 {
 			t.Errorf("%d refusals logged", n)
+		}
+	})
+}
+
+// What lets go of the device may have been sent before the request to end, and be read after it.
+func TestStopBeforeLastMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, nil)
+		p, q := b.dial(), b.dial()
+		for _, c := range []*peer{p, q} {
+			c.register("LS")
+			c.say(wdmdwire.RefcountSet)
+			c.live(0, 80)
+		}
+		b.until(20)
+		b.server.Stop()
+		p.live(0, 0)
+		p.say(wdmdwire.RefcountClear)
+		p.close()
+		q.live(0, 0)
+		if !b.running() || !b.dog.Counting() {
+			t.Fatal("ended although a client forbids it")
+		}
+		time.Sleep(endWait / 2)
+		q.close()
+		if b.running() || b.dog.Counting() || strings.Contains(b.log.String(), "ignore shutdown") {
+			t.Errorf("not ended, or not well, after the last client: %s\n%s", b.events(), b.log)
+		}
+	})
+	// One that is cut off lets nothing go.
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, nil)
+		p := b.dial()
+		p.live(0, 80)
+		b.server.Stop()
+		p.close()
+		b.until(5)
+		if !b.running() || !b.dog.Counting() {
+			t.Errorf("ended under a client that died: %s", b.events())
 		}
 	})
 }
