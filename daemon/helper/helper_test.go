@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tenurelock/tenure/leases/monotime"
+	"github.com/tenurelock/tenure/tools/need"
 )
 
 func TestMain(m *testing.M) {
@@ -351,5 +353,32 @@ func TestMessage(t *testing.T) {
 		if _, err := decode(bad); err == nil {
 			t.Errorf("%d bytes were taken for a message", len(bad))
 		}
+	}
+}
+
+// A program that is started from a thread of high priority does not have it.
+func TestOrdinaryPrograms(t *testing.T) {
+	need.RealTime(t)
+	type result struct {
+		text []byte
+		err  error
+	}
+	ran := make(chan result)
+	go func() {
+		runtime.LockOSThread() // the thread ends with this goroutine
+		attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: 1}
+		if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
+			ran <- result{err: err}
+			return
+		}
+		text, err := Command("cat", []string{"/proc/self/stat"}).Output()
+		ran <- result{text, err}
+	}()
+	r := <-ran
+	_, fields, _ := strings.Cut(string(r.text), ") ")
+	words := strings.Fields(fields)
+	const priority, policy = 40 - 3, 41 - 3 // of /proc/PID/stat, counted from the third
+	if r.err != nil || len(words) <= policy || words[priority] != "0" || words[policy] != "0" {
+		t.Errorf("%v, %q", r.err, r.text)
 	}
 }

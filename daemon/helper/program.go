@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Command returns the start of a program that is looked for in PATH, with nothing on its standard files.
@@ -24,10 +27,23 @@ const notFound = 127
 
 // become turns this process into a program. It returns only if that failed.
 func become(argv []string) int {
+	runtime.LockOSThread() // the thread that is left by exec is this one
+	beOrdinary()
 	path, err := exec.LookPath(argv[0])
 	if err == nil || errors.Is(err, exec.ErrDot) {
 		err = syscall.Exec(path, argv, os.Environ())
 	}
 	fmt.Fprintln(os.Stderr, argv[0]+":", err)
 	return notFound
+}
+
+// beOrdinary takes the real-time priority from this thread that it has inherited: a program that somebody wrote
+// must not run before the daemon.
+func beOrdinary() {
+	attr, err := unix.SchedGetAttr(0, 0)
+	if err != nil || attr.Policy != unix.SCHED_RR {
+		return
+	}
+	// Any process may lower itself.
+	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}, 0)
 }

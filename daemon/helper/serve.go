@@ -80,9 +80,8 @@ func serve(fd int) int {
 func settleIn() error {
 	// What ps shows. Without it the process is only harder to recognize.
 	_ = os.WriteFile("/proc/self/comm", []byte(Name), 0)
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil || limit.Cur != unix.RLIM_INFINITY {
-		return fmt.Errorf("mlockall: memory stays unlocked, RLIMIT_MEMLOCK is not unlimited (%d)", limit.Cur)
+	if err := MayLock(); err != nil {
+		return err
 	}
 	// All of the program now, so that no part of it must be read when it is needed; later only what is used.
 	err := unix.Mlockall(unix.MCL_CURRENT)

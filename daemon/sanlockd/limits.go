@@ -6,6 +6,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
+
+	"github.com/tenurelock/tenure/daemon/helper"
 )
 
 // raiseLimits lifts what would keep the daemon from locking its memory or raising its priority. What cannot
@@ -30,10 +32,8 @@ func lockMemory(cfg *Config) {
 	if cfg.MlockLevel <= 0 {
 		return
 	}
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil || limit.Cur != unix.RLIM_INFINITY {
-		// With a limit, memory that is needed later could not be had at all, and the daemon would end.
-		cfg.Log.Warn().Msgf("mlockall: memory stays unlocked, RLIMIT_MEMLOCK is not unlimited (%d)", limit.Cur)
+	if err := helper.MayLock(); err != nil {
+		cfg.Log.Warn().Msg(err.Error())
 		return
 	}
 	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
@@ -45,7 +45,7 @@ func lockMemory(cfg *Config) {
 const realtimePriority = 99
 
 // raisePriority gives all threads of the daemon real-time priority if that was asked for; those that come
-// later inherit it.
+// later, and the helper, inherit it.
 func raisePriority(cfg *Config) {
 	if cfg.HighPriority == 0 {
 		return

@@ -166,6 +166,7 @@ func runWith(cfg Config) error {
 			return err
 		}
 	}
+	raisePriority(&cfg)
 	if h := startHelper(&cfg); h != nil {
 		defer h.Close()
 	}
@@ -175,7 +176,6 @@ func runWith(cfg Config) error {
 	}
 	s.announce(node)
 	lockMemory(&cfg)
-	raisePriority(&cfg)
 	l, err := listen(&cfg)
 	if err != nil {
 		return err

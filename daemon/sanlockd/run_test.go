@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"github.com/tenurelock/tenure/daemon/config"
 	"github.com/tenurelock/tenure/daemon/sanlockwire"
@@ -156,6 +157,82 @@ func TestLimitsThatCannotBeHad(t *testing.T) {
 	for _, want := range []string{"setrlimit MEMLOCK: ", "mlockall: memory stays unlocked", "set scheduler"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the log has no line %q:\n%s", want, out)
+		}
+	}
+}
+
+// TestRealTime: every thread of the daemon and of its helper comes before ordinary programs, and what they have in
+// memory stays there.
+func TestRealTime(t *testing.T) {
+	need.Root(t)
+	need.RealTime(t)
+	dir := filepath.Join(t.TempDir(), "run")
+	cmd, out := program(t, dir, "-D")
+	cmd.Env = append(cmd.Env, PrivilegedEnv+"=1")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := reach(t, dir)
+	defer c.Close()
+	daemon := cmd.Process.Pid
+	// It may have been started by any thread; its parent is the daemon in any case.
+	pids := []int{daemon}
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", daemon))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range tasks {
+		children, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, word := range strings.Fields(string(children)) {
+			pid, err := strconv.Atoi(word)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
+	}
+	if len(pids) != 2 {
+		t.Fatalf("the daemon and its helper are %v", pids)
+	}
+	for _, pid := range pids {
+		awaitLocked(t, pid, out)
+		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, thread := range threads {
+			tid, err := strconv.Atoi(thread.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			attr, err := unix.SchedGetAttr(tid, 0)
+			if err != nil || attr.Policy != unix.SCHED_RR || attr.Priority != realtimePriority {
+				t.Errorf("thread %d of %v: %+v, %v", tid, pids, attr, err)
+			}
+		}
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("SIGTERM: %v", err)
+	}
+}
+
+// awaitLocked waits until a process has locked memory.
+func awaitLocked(t *testing.T, pid int, said *bytes.Buffer) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err == nil && !strings.Contains(string(status), "VmLck:\t       0 kB") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("process %d has no memory locked: %v\n%s", pid, err, said)
+			return
 		}
 	}
 }

@@ -2,7 +2,8 @@
 //
 // A test whose need is not met is skipped with that reason. TENURE_REQUIRE lists needs, separated by commas,
 // whose absence is a failure instead; continuous integration sets all of them, so that no test is skipped
-// there by accident. The words are root, loop, sanlock, lvm, qemu, cc, python, spin.
+// there by accident. The words are root, loop, sanlock, lvm, qemu, cc, python, spin,
+// realtime.
 package need
 
 import (
@@ -10,9 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // unmet skips the test, or fails it if TENURE_REQUIRE names the need.
@@ -30,6 +34,22 @@ func Root(tb testing.TB) {
 	tb.Helper()
 	if os.Geteuid() != 0 {
 		unmet(tb, "root", "running as uid %d", os.Geteuid())
+	}
+}
+
+// RealTime skips the test unless its process may have real-time priority.
+func RealTime(tb testing.TB) {
+	tb.Helper()
+	const first = 1 // the lowest priority of SCHED_RR
+	tried := make(chan error)
+	go func() {
+		// The thread is not given back, and so ends with this goroutine.
+		runtime.LockOSThread()
+		attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: first}
+		tried <- unix.SchedSetAttr(0, &attr, 0)
+	}()
+	if err := <-tried; err != nil {
+		unmet(tb, "realtime", "sched_setattr: %v", err)
 	}
 }
 
