@@ -66,6 +66,12 @@ func (h *Host) KillBoth() {
 	h.KillWatchdogDaemon()
 }
 
+// StopBoth stops both daemons as SIGSTOP does.
+func (h *Host) StopBoth() {
+	h.StopLeaseDaemon()
+	h.StopWatchdogDaemon()
+}
+
 // Freeze stops all processes of the machine. The watchdog counts on, as a chip on the board does.
 func (h *Host) Freeze() { h.freeze(false) }
 

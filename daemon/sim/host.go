@@ -91,9 +91,7 @@ func (h *Host) EndDaemons() error {
 	if h.wdmd == nil {
 		return nil
 	}
-	// A request to end that comes before wdmd has read what the lease daemon sent last is ignored, as in stock.
-	const apart, patience = 100 * time.Millisecond, 2 * time.Second
-	time.Sleep(apart)
+	const patience = 2 * time.Second
 	h.wdmd.server.Stop()
 	select {
 	case <-h.wdmd.ended:
