@@ -42,7 +42,7 @@ func RunDir() string {
 // Conn is a connection to the daemon. One call at a time: it is not safe for concurrent use. After a call
 // that was cut off by its context, the connection is out of step and every further call returns an error.
 type Conn struct {
-	c *net.UnixConn
+	c net.Conn
 	// broken is why no answer can be trusted any more.
 	broken error
 }
@@ -62,11 +62,7 @@ func Dial(ctx context.Context, runDir string) (*Conn, error) {
 	for {
 		c, err := d.DialContext(ctx, "unix", path)
 		if err == nil {
-			unixConn, ok := c.(*net.UnixConn)
-			if !ok {
-				return nil, errors.Join(fmt.Errorf("%s: not a unix socket", path), c.Close())
-			}
-			return &Conn{c: unixConn}, nil
+			return Over(c), nil
 		}
 		if !errors.Is(err, syscall.EAGAIN) {
 			return nil, fmt.Errorf("ask sanlock: %w", err)
@@ -78,6 +74,9 @@ func Dial(ctx context.Context, runDir string) (*Conn, error) {
 		}
 	}
 }
+
+// Over returns the connection to a daemon that c leads to, however it was made.
+func Over(c net.Conn) *Conn { return &Conn{c: c} }
 
 // Do dials a connection of its own for f and closes it.
 func Do(ctx context.Context, runDir string, f func(*Conn) error) error {
@@ -99,7 +98,11 @@ func (c *Conn) Close() error { return c.c.Close() }
 // exec and in those that it starts: the leases live as long as any copy is open. It cannot be closed by this
 // package.
 func (c *Conn) Inherit() (fd int, err error) {
-	f, err := c.c.File()
+	u, ok := c.c.(*net.UnixConn)
+	if !ok {
+		return 0, fmt.Errorf("inherit a connection of type %T: it has no descriptor", c.c)
+	}
+	f, err := u.File()
 	if err != nil {
 		return 0, err
 	}

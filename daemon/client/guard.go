@@ -23,7 +23,7 @@ import (
 //
 // A Guard is not safe for concurrent use.
 type Guard struct {
-	runDir string
+	daemon func(ctx context.Context, f func(*Conn) error) error // one connection to it
 	space  leases.Name
 	clock  monotime.Clock
 
@@ -31,13 +31,26 @@ type Guard struct {
 	// one; asleep is the time in suspend that both take into account.
 	until, ask monotime.Instant
 	asleep     time.Duration
-	timer      *killTimer // nil: nothing is enforced
+	timer      Timer // nil: nothing is enforced
+}
+
+// Timer ends this process.
+type Timer interface {
+	// Set lets it end the process so long from now, suspend included, and not when an earlier call said.
+	Set(in time.Duration) error
 }
 
 // NewGuard returns the guard of a joined lockspace; "" as the run directory means RunDir. It asks nobody before
 // the first Check.
 func NewGuard(runDir, space string, clock monotime.Clock) *Guard {
-	return &Guard{runDir: runDir, space: leases.NameOf(space), clock: clock, asleep: clock.Asleep()}
+	return NewGuardOver(func(ctx context.Context, f func(*Conn) error) error { return Do(ctx, runDir, f) }, space, clock)
+}
+
+// NewGuardOver is NewGuard for a daemon that is reached otherwise: daemon calls f with a connection, as Do does.
+func NewGuardOver(daemon func(ctx context.Context, f func(*Conn) error) error, space string,
+	clock monotime.Clock,
+) *Guard {
+	return &Guard{daemon: daemon, space: leases.NameOf(space), clock: clock, asleep: clock.Asleep()}
 }
 
 // Check returns nil if leases of the lockspace are valid at this moment. The error is leases.Lost when they are
@@ -62,11 +75,16 @@ func (g *Guard) Check(ctx context.Context) error {
 // the start, for nothing is known before it.
 func (g *Guard) Enforce() error {
 	timer, err := newKillTimer()
-	if err == nil {
-		g.timer = timer
-		err = g.arm()
-	}
 	if err != nil {
+		return fmt.Errorf("enforce the end of leases: %w", err)
+	}
+	return g.EnforceBy(timer)
+}
+
+// EnforceBy is Enforce with another timer than the kernel's.
+func (g *Guard) EnforceBy(timer Timer) error {
+	g.timer = timer
+	if err := g.arm(); err != nil {
 		return fmt.Errorf("enforce the end of leases: %w", err)
 	}
 	return nil
@@ -77,7 +95,7 @@ func (g *Guard) arm() error {
 	if g.timer == nil || g.ask == 0 {
 		return nil
 	}
-	return g.timer.set(g.until.Sub(g.now()) + timeouts.Grace*time.Second)
+	return g.timer.Set(g.until.Sub(g.now()) + timeouts.Grace*time.Second)
 }
 
 // now is the clock with the suspend since the daemon was asked.
@@ -89,7 +107,7 @@ func (g *Guard) refresh(ctx context.Context) error {
 	asleep := g.clock.Asleep()
 	var text string
 	found := false
-	err := Do(ctx, g.runDir, func(c *Conn) error {
+	err := g.daemon(ctx, func(c *Conn) error {
 		return c.Status(ctx, sanlockwire.StatusLockspaces, func(s sanlockwire.State) error {
 			if s.Type == sanlockwire.StateLockspace && s.Name == g.space {
 				text, found = s.Text, true

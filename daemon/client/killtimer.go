@@ -29,8 +29,8 @@ func newKillTimer() (*killTimer, error) {
 	return &t, nil
 }
 
-// set lets the timer fire so long from now, suspend included; what has passed fires at once.
-func (t *killTimer) set(in time.Duration) error {
+// Set implements Timer. What has passed fires at once.
+func (t *killTimer) Set(in time.Duration) error {
 	spec := struct{ interval, value unix.Timespec }{value: unix.NsecToTimespec(max(int64(in), 1))}
 	_, _, errno := unix.Syscall6(unix.SYS_TIMER_SETTIME, uintptr(t.id), 0,
 		uintptr(unsafe.Pointer(&spec)), 0, 0, 0) //nolint:gosec // the kernel's interface

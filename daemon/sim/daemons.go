@@ -32,8 +32,9 @@ type dogDaemon struct {
 func (h *Host) startDogDaemon() (*dogDaemon, error) {
 	k := &dogDaemon{process: newProcess(), ended: make(chan struct{})}
 	var err error
+	clock := h.clockOf(k.process)
 	k.server, err = wdmd.New(wdmd.Config{
-		Source: leash{h.dog, k.process}, Clock: &h.clock, Log: zerolog.New(diary{h, k.process}),
+		Source: leash{h.dog, k.process}, Clock: &clock, Log: zerolog.New(diary{h, k.process}),
 		Peer: func(net.Conn) (pid, fd int) { return leasePID, 0 },
 	})
 	if err != nil {

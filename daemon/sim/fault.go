@@ -1,6 +1,9 @@
 package sim
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // FailDisk makes every transfer of the host end with an error.
 func (h *Host) FailDisk() { h.disk(failing, "disk fails") }
@@ -84,7 +87,11 @@ func (h *Host) freeze(sleepy bool) {
 	w.mu.Lock()
 	h.frozen, h.sleepy = true, sleepy
 	w.noteLocked(h.name, "frozen")
+	mine := h.holdsLocked()
 	w.mu.Unlock()
+	for _, o := range mine {
+		o.stop()
+	}
 	if h.wdmd != nil {
 		h.wdmd.process.stop()
 	}
@@ -99,14 +106,38 @@ func (h *Host) Thaw() {
 	w.noteLocked(h.name, "thawed")
 	due := h.due
 	h.frozen = false
+	var dead []*Hold
+	for _, k := range h.killers {
+		if k.due {
+			dead = append(dead, k.hold)
+		}
+	}
+	mine := h.holdsLocked()
 	w.mu.Unlock()
 	if due {
 		h.off("reset")
 		return
+	}
+	for _, o := range dead {
+		o.End(fmt.Sprintf("process %d killed by its timer", o.pid))
+	}
+	for _, o := range mine {
+		o.proceed()
 	}
 	w.judge()
 	if h.wdmd != nil {
 		h.wdmd.proceed()
 	}
 	h.sanlock.proceed()
+}
+
+// holdsLocked are the processes of the host that hold something. World.mu is held.
+func (h *Host) holdsLocked() []*Hold {
+	var mine []*Hold
+	for _, o := range h.world.holds {
+		if o.host == h && o.until == 0 {
+			mine = append(mine, o)
+		}
+	}
+	return mine
 }

@@ -37,6 +37,8 @@ type Hold struct {
 
 	// Guarded by World.mu.
 	from, until time.Duration // until 0: it still holds
+	writes      bool          // it is judged by its writes
+	written     int
 
 	told sync.Mutex
 	seen map[syscall.Signal]bool // guarded by told
@@ -118,7 +120,7 @@ func (w *World) judge() {
 }
 
 // acts reports whether the process may use its lease now. World.mu is held.
-func (h *Hold) acts() bool { return h.until == 0 && !h.host.frozen }
+func (h *Hold) acts() bool { return h.until == 0 && !h.host.frozen && !h.writes }
 
 // Acquire starts a process that asks for a lease once, without waiting for a silent owner. The number is
 // sanlock's; the Hold is nil unless it is 0.

@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/tenurelock/tenure/daemon/sanlockwire"
@@ -25,6 +26,8 @@ type Host struct {
 	dog    *memdog.Dog
 	admin  *process // runs commands
 
+	writers sync.WaitGroup
+
 	// Changed by who drives the world only.
 	wdmd    *dogDaemon
 	sanlock *leaseDaemon
@@ -34,6 +37,7 @@ type Host struct {
 	frozen   bool
 	due      bool // the watchdog ran out while the machine was frozen
 	sleepy   bool // the watchdog is the kernel's own timer, which freezes with it
+	killers  []*killer
 	renewals [Spaces][]Renewal
 }
 
@@ -205,6 +209,7 @@ func (h *Host) close() {
 	if h.wdmd != nil {
 		<-h.wdmd.ended
 	}
+	h.writers.Wait()
 }
 
 // IO returns the host's io_timeout in seconds.

@@ -88,6 +88,22 @@ var mutants = []mutant{
 		"Clock: *s.cfg.Clock, Link: link,", "Clock: *s.cfg.Clock, Link: nil,",
 		"TestLosses/disk_hangs,_io_2,_stuck",
 	},
+	{
+		"let a holder write without a look at the clock after the daemon's answer", "daemon/client/guard.go",
+		"if g.now() >= g.ask {\n\t\tasked = g.refresh(ctx)\n\t}\n\tif left := g.until.Sub(g.now()); left <= 0 {",
+		"now := g.now()\n\tif now >= g.ask {\n\t\tasked = g.refresh(ctx)\n\t}\n\tif left := g.until.Sub(now); left <= 0 {",
+		"TestFreezeInQuestion",
+	},
+	{
+		"let a holder write on what it was told long ago", "daemon/client/guard.go",
+		"g.ask = g.until.Add(-life / 2)", "g.until = g.until.Add(life * 8)\n\tg.ask = g.until",
+		"TestFreeze/checks,_1m30s",
+	},
+	{
+		"kill a holder that stood still when another host has the lease", "daemon/client/guard.go",
+		"timeouts.Grace*time.Second)", "3*timeouts.Grace*time.Second)",
+		"TestFreeze/enforces,_1m30s",
+	},
 }
 
 // root is the module's, from here.

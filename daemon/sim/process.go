@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 )
 
 // process is a process as the kernel has it. What it does to the world outside of its memory goes through
@@ -13,6 +14,7 @@ type process struct {
 	is      condition
 	changed chan struct{}
 	files   []io.Closer
+	slow    time.Duration // from when something is sent to this process until it can be read
 }
 
 func newProcess() *process { return &process{changed: make(chan struct{})} }
@@ -75,6 +77,19 @@ func (p *process) owns(f io.Closer) {
 	if over {
 		f.Close()
 	}
+}
+
+// SlowToRead makes what is sent to the process from now on arrive so much later.
+func (p *process) SlowToRead(late time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.slow = late
+}
+
+func (p *process) lateness() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.slow
 }
 
 // runs reports whether the process runs now.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/tenurelock/tenure/daemon/sanlockd"
 	"github.com/tenurelock/tenure/daemon/sanlockwire"
@@ -77,6 +78,7 @@ func carry(dst, src net.Conn, from, to *process) {
 	go func() {
 		defer dst.Close()
 		for p := range queue {
+			time.Sleep(to.lateness())
 			if to.wait() == nil {
 				_, _ = dst.Write(p) // nobody reads any more if that fails
 			}

@@ -32,6 +32,8 @@ type Clock struct {
 	start time.Time
 	// asleep reports how long the machine has been suspended since boot.
 	asleep func() time.Duration
+	// gate, if not nil, returns when who reads the clock may run.
+	gate func()
 }
 
 // System returns the kernel's clock. It panics if the kernel has no CLOCK_MONOTONIC: no lease can be kept
@@ -51,8 +53,20 @@ func At(base Instant, asleep func() time.Duration) Clock {
 	return Clock{base: base, start: time.Now(), asleep: asleep}
 }
 
+// Gated returns the same clock for a process that can be stopped: nobody reads it before gate returns, as a program
+// that does not run learns nothing of the time that passes.
+func (c Clock) Gated(gate func()) Clock {
+	c.gate = gate
+	return c
+}
+
 // Now reads the clock.
-func (c Clock) Now() Instant { return c.base + Instant(time.Since(c.start)) }
+func (c Clock) Now() Instant {
+	if c.gate != nil {
+		c.gate()
+	}
+	return c.base + Instant(time.Since(c.start))
+}
 
 // Asleep returns how long the machine has been suspended since boot, that is CLOCK_BOOTTIME less
 // CLOCK_MONOTONIC. A growth between two readings means that time passed which Now did not count.

@@ -85,3 +85,21 @@ func TestAtIsVirtual(t *testing.T) {
 		}
 	})
 }
+
+// A process that is stopped reads the clock when it goes on, and then what it says by then.
+func TestGated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		open := make(chan struct{})
+		clock := monotime.At(0, nil)
+		read := make(chan monotime.Instant, 1)
+		go func() { read <- clock.Gated(func() { <-open }).Now() }()
+		time.Sleep(time.Minute)
+		if len(read) != 0 || clock.Now() != monotime.Instant(time.Minute) {
+			t.Errorf("%d readings by a process that is stopped; others read %v", len(read), clock.Now())
+		}
+		close(open)
+		if got := <-read; got != monotime.Instant(time.Minute) {
+			t.Errorf("read %v", got)
+		}
+	})
+}
