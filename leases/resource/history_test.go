@@ -387,7 +387,8 @@ func (p *player) flush(does bool) func(error) {
 
 // refused notes why something was not done. That the leader is not ours any more must not happen to the
 // living; but of several disks the one that has our leader may be the one that cannot be read, while a late
-// write has put an older leader on another (PROOF.md, 4).
+// write has put an older leader on another (PROOF.md, 4). Stock's number is the same then (-250,
+// tools/interop TestReleaseOfSeveralDisks).
 func (p *player) refused(what string, err error) {
 	if err == nil {
 		return
