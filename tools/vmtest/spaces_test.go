@@ -71,7 +71,8 @@ func (c *cluster) numberOf(s space) string {
 
 // TestOverlap lets three lockspaces lose their disks in turn, each for less than a lease lasts, so that for more
 // than the watchdog's time there is always one whose renewal is late. All recover, so nobody has to be reset; but
-// stock gives its watchdog up as long as any renewal is late, and is.
+// stock gives its watchdog up as long as any renewal is late, and is. Two would do if they kept step, as they do in
+// daemon/sim's TestOverlap; on a busy machine they do not.
 func TestOverlap(t *testing.T) {
 	t.Parallel()
 	for _, p := range []programs{tenure, debian} {
