@@ -611,3 +611,56 @@ func TestGlobalLost(t *testing.T) {
 		h.want(2, "lock_vg vg_name=vg mode=ex", "0 dlm")
 	})
 }
+
+// TestGlobalGoesWithTheLastVG has the lockspace of dlm's global lock come later than the VG it is for went.
+func TestGlobalGoesWithTheLastVG(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newHooked(lvmwire.DLM)
+		h := newHost(t, m)
+		h.start(1, "vg1", "dlm")
+		release := m.hold("leave lvm_global")
+		h.want(1, "stop_vg vg_name=vg1", "0")
+		m.fail("prepare lvm_vg2", lvmwire.BadArgs)
+		h.want(1, "start_vg vg_name=vg2 vg_lock_type=dlm vg_lock_args=1.0.0:test", "-212 dlm")
+		if h.engine.Quit() {
+			t.Fatal("lvm_global is not being left: the test shows nothing")
+		}
+		release()
+		synctest.Wait()
+		if n := m.count("join lvm_global"); n != 2 || !h.engine.Quit() {
+			t.Errorf("lvm_global was joined %d times, and may quit: %t", n, h.engine.Quit())
+		}
+	})
+}
+
+// TestLeaveRefused has the lock manager need the lockspaces for some time: they are tried again, but not all the time.
+func TestLeaveRefused(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newHooked(lvmwire.DLM)
+		h := newHost(t, m)
+		h.start(1, "vg", "dlm")
+		m.fail("leave lvm_vg", lvmwire.Busy)
+		m.fail("leave lvm_global", lvmwire.Busy)
+		h.want(1, "stop_vg vg_name=vg", "-16")
+		h.want(1, "lock_vg vg_name=vg mode=ex", "0 dlm")
+		h.gone(1)
+		h.send(2, "stop_all opts=wait")
+		time.Sleep(10*time.Second + time.Millisecond)
+		if n := m.count("leave lvm_vg"); n < 5 || n > 15 {
+			t.Errorf("stop_all tried %d times in 10 s", n)
+		}
+		m.on("leave lvm_vg", nil)
+		time.Sleep(2 * time.Second)
+		h.gone(2)
+		before := m.count("leave lvm_global")
+		time.Sleep(10 * time.Second)
+		if n := m.count("leave lvm_global") - before; n < 5 || n > 15 {
+			t.Errorf("lvm_global, alone, was tried %d times in 10 s", n)
+		}
+		m.on("leave lvm_global", nil)
+		time.Sleep(2 * time.Second)
+		if !h.engine.Quit() {
+			t.Error("lockspaces are still there")
+		}
+	})
+}

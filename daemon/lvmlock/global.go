@@ -109,6 +109,14 @@ func (e *Engine) ensureGlobal(ctx context.Context, t lvmwire.LockType) (s *space
 	}
 }
 
+// accompany starts the lockspace of the global lock for a VG that was admitted. The VG may have gone again, without
+// finding a lockspace to tell of it.
+func (e *Engine) accompany(t lvmwire.LockType) {
+	if s, _ := e.ensureGlobal(e.ctx, t); s != nil && e.deserted(s.typ) {
+		s.post(func() { s.lonely = true })
+	}
+}
+
 // readGlobal reads whether a VG's global lock is enabled; what cannot be read is not.
 func (s *space) readGlobal(ctx context.Context, locks Lockspace) (enabled bool, err error) {
 	g, ok := locks.(GlobalLocker)

@@ -60,6 +60,7 @@ type space struct {
 	slots      []slotOp
 	slotBusy   bool
 	leaving    *teardown
+	needed     time.Time // when the lock manager last refused to let it go
 	alarm      *time.Timer
 	refusals   map[laneKey]refusal
 

@@ -30,9 +30,6 @@ func (e *Engine) start(ctx context.Context, c *Client, req lvmwire.Request) verd
 		return v
 	}
 	e.selectGlobal(req.Type)
-	if t := e.globalType(); t != lvmwire.NoType && !perVG(t) {
-		e.spawn(func() { e.ensureGlobal(e.ctx, t) })
-	}
 	vg := VG{Name: req.VGName, UUID: req.VGUUID, Args: req.VGArgs, HostID: uint64(max(req.HostID, 0))}
 	if vg.HostID == 0 {
 		vg.HostID = e.cfg.HostID
@@ -47,6 +44,9 @@ func (e *Engine) start(ctx context.Context, c *Client, req lvmwire.Request) verd
 	if !fresh {
 		v.result = present(s)
 		return v
+	}
+	if t := e.globalType(); t != lvmwire.NoType && !perVG(t) {
+		e.spawn(func() { e.accompany(t) })
 	}
 	p := newPending(c, req)
 	s.open(p, joinOptions(req.Options))

@@ -2,6 +2,7 @@ package lvmlock
 
 import (
 	"context"
+	"time"
 
 	"github.com/tenurelock/tenure/daemon/lvmwire"
 )
@@ -150,6 +151,11 @@ func (s *space) left(t *teardown, err error) {
 		for _, l := range s.lanes { // what could not be given back is tried again
 			s.pump(l)
 		}
+		s.needed = time.Now()
+		if s.lonely {
+			s.lonely = false
+			s.engine.spawn(s.tryLonely)
+		}
 		t.tell.result(s, lvmwire.Busy)
 		return
 	}
@@ -171,6 +177,16 @@ func (s *space) left(t *teardown, err error) {
 	if t.tell != nil {
 		v.typ, v.generation = t.tell.typ(s), s.generation
 		t.tell.answer(v)
+	}
+}
+
+// tryLonely has lvm_global, which was still in use, try again in a while to go after the last VG.
+func (s *space) tryLonely() {
+	select {
+	case <-time.After(RetryPause):
+		s.post(func() { s.lonely = true })
+	case <-s.gone:
+	case <-s.engine.ctx.Done():
 	}
 }
 
@@ -228,6 +244,7 @@ func (e *Engine) drain(ctx context.Context, force bool) int {
 		e.stopIdle(force)
 		select {
 		case <-news:
+		case <-time.After(RetryPause): // for one that the lock manager still needed
 		case <-ctx.Done():
 			return left
 		case <-e.ctx.Done():
@@ -245,7 +262,7 @@ func (e *Engine) stopIdle(force bool) int {
 			continue
 		}
 		s.do(func() {
-			if s.state == running && (force || s.idle()) {
+			if s.state == running && (force || s.idle()) && time.Since(s.needed) >= RetryPause {
 				s.beginStop(nil, false)
 			}
 		})
