@@ -554,6 +554,51 @@ func TestSlotsOneAtATime(t *testing.T) {
 	})
 }
 
+// TestFreeAfterTheHolder frees an LV while another command that locked it goes away: Debian's first does what the end
+// of that connection asks for.
+func TestFreeAfterTheHolder(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newHooked(lvmwire.Sanlock)
+		h := newHost(t, m)
+		h.start(1, "vg", "sanlock")
+		const free = "free_lv vg_name=vg vg_lock_type=sanlock lv_uuid=u1 lv_lock_args=1.0.0:70254592"
+		heard := func(when, want string, took time.Duration, begin time.Time) {
+			t.Helper()
+			if got := strings.Join(h.heard(), ","); got != want || time.Since(begin) != took {
+				t.Errorf("%s: %q after %v, want %q after %v", when, got, time.Since(begin), want, took)
+			}
+		}
+		h.want(2, lv("vg", "u1", "sh", "none"), "0 sanlock")
+		h.send(1, free)
+		heard("the holder is there", "", 0, time.Now())
+		h.gone(2)
+		heard("the holder went", "1 free_lv: 0 sanlock", 0, time.Now())
+
+		h.want(2, lv("vg", "u1", "ex", "none"), "0 sanlock")
+		release := m.hold("unlock u1")
+		h.gone(2)
+		begin := time.Now()
+		h.send(1, free)
+		h.send(3, free)
+		time.Sleep(10 * time.Second)
+		heard("it is being unlocked", "", 10*time.Second, begin)
+		release()
+		synctest.Wait()
+		heard("it was unlocked", "3 free_lv: 0 sanlock,1 free_lv: 0 sanlock", 10*time.Second, begin)
+		m.on("unlock u1", nil)
+
+		h.want(2, lv("vg", "u1", "ex", "none"), "0 sanlock")
+		begin = time.Now()
+		h.want(1, free, "-16 sanlock")
+		heard("the holder stays", "", time.Second, begin)
+		begin = time.Now()
+		h.want(2, free, "-16 sanlock")
+		h.want(2, lv("vg", "u1", "ex", "persistent"), "0 sanlock")
+		h.want(1, free, "-16 sanlock")
+		heard("refused at once", "", 0, begin)
+	})
+}
+
 // TestFreeKeepsTheLock lets the client die while its VG is being removed. The lock manager marks the lock as
 // removed when it leaves, for which it must still be held.
 func TestFreeKeepsTheLock(t *testing.T) {

@@ -18,6 +18,7 @@ type lane struct {
 	key     laneKey
 	locks   *Locks
 	waiters map[*Ask]*pending
+	frees   []*pending // that wait until nobody uses the LV
 	calling bool
 	queued  bool      // in space.ready
 	resume  time.Time // zero: nothing waits to be tried again
@@ -105,6 +106,7 @@ func (s *space) pump(l *lane) {
 		l.resume = time.Now().Add(RetryPause)
 		s.setAlarm()
 	}
+	s.retryFrees(l)
 	s.retire(l)
 }
 

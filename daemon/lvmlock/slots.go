@@ -2,9 +2,14 @@ package lvmlock
 
 import (
 	"context"
+	"slices"
+	"time"
 
 	"github.com/tenurelock/tenure/daemon/lvmwire"
 )
+
+// freePatience is how long free_lv waits for another command that has the LV: for its end to be noticed.
+const freePatience = time.Second
 
 // slotOp is something done to the places of LV locks. A space does one at a time: each searches for what
 // another changes.
@@ -69,15 +74,21 @@ func (s *space) findFree(p *pending) {
 	}})
 }
 
-// freeLV gives the place of an LV's lock back. It is refused while anyone on this host holds or wants the LV.
+// freeLV gives the place of an LV's lock back. It is refused while anyone on this host holds or wants the LV. Who is
+// about to go is waited for: a command that frees an LV may come before the end of another was noticed.
 func (s *space) freeLV(p *pending) {
 	key := keyOf(p.req)
-	if l := s.lanes[key]; key.name == "" || l != nil && (l.calling || l.locks.Busy() || len(l.waiters) > 0) {
-		r := lvmwire.Busy
-		if key.name == "" {
-			r = lvmwire.BadRequest
+	if key.name == "" {
+		p.result(s, lvmwire.BadRequest)
+		return
+	}
+	if l := s.lanes[key]; l != nil && l.used() {
+		if !l.passing(p.client.id) {
+			p.result(s, lvmwire.Busy)
+			return
 		}
-		p.result(s, r)
+		l.frees = append(l.frees, p)
+		s.engine.spawn(func() { s.limitFree(l, p) })
 		return
 	}
 	f, ok := s.locks.(SlotFinder)
@@ -92,6 +103,49 @@ func (s *space) freeLV(p *pending) {
 	}
 	r := Resource{Kind: lvmwire.LV, Name: key.name, Args: p.req.LVArgs}
 	s.slot(slotOp{p: p, l: l, f: func(ctx context.Context) (string, error) { return "", f.FreeLV(ctx, r) }})
+}
+
+// used says that somebody holds or wants the resource, or that it is not known because a call is under way.
+func (l *lane) used() bool { return l.calling || l.locks.Busy() || len(l.waiters) > 0 }
+
+// passing says that a resource may be used no more in a moment: what uses it goes away with another client than c.
+func (l *lane) passing(c ClientID) bool {
+	if l.calling {
+		return true
+	}
+	return !slices.ContainsFunc(l.locks.Holders(), func(h Holder) bool { return h.Persistent || h.Client == c })
+}
+
+// retryFrees serves again those that wait for l to be free.
+func (s *space) retryFrees(l *lane) {
+	if len(l.frees) == 0 || l.used() && l.passing(0) {
+		return
+	}
+	frees := l.frees
+	l.frees = nil
+	for _, p := range frees {
+		s.serve(p)
+	}
+}
+
+// limitFree refuses a request that waited too long for l to be free. A call under way is waited for: it ends.
+func (s *space) limitFree(l *lane, p *pending) {
+	for again := true; again; {
+		select {
+		case <-time.After(freePatience):
+		case <-s.gone:
+			return
+		case <-s.engine.ctx.Done():
+			return
+		}
+		s.do(func() {
+			i := slices.Index(l.frees, p)
+			if again = i >= 0 && l.calling; i >= 0 && !again {
+				l.frees = slices.Delete(l.frees, i, i+1)
+				p.result(s, lvmwire.Busy)
+			}
+		})
+	}
 }
 
 // initLV makes an LV's lock in a started VG.
