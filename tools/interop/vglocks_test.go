@@ -280,7 +280,7 @@ func acrossVG(t *testing.T, g group, one, two *lockd) {
 
 	a.want(t, g.lockLV(0, lvmwire.EX, args, "persistent"), lvmwire.OK)
 	refused(b, g.lockLV(0, lvmwire.EX, args, "persistent"), 0, soon)
-	refused(b, g.lockLV(0, lvmwire.SH, args, "persistent"), 0, late)
+	refused(b, g.lockLV(0, lvmwire.SH, args, "persistent"), soon, late)
 	a.want(t, g.lockLV(0, lvmwire.SH, args, "persistent"), lvmwire.OK)
 	b.want(t, g.lockLV(0, lvmwire.SH, args, "persistent"), lvmwire.OK)
 	refused(a, g.lockLV(0, lvmwire.EX, args, "persistent"), 0, soon)
@@ -302,4 +302,33 @@ func acrossVG(t *testing.T, g group, one, two *lockd) {
 	b.want(t, g.lockVG(lvmwire.UN), lvmwire.OK)
 	b.want(t, g.request("stop_vg"), lvmwire.OK)
 	one.node.kill(t) // it still has the lease that nobody gave back
+}
+
+// TestSharedLVIsTriedAgain asks for an LV that another host has, right after the join, when no renewal of that host was
+// seen yet. As with Debian's a shared lock is tried for some seconds, an exclusive one is refused at once. Debian's
+// lvmlockd over our sanlock refuses both: it is told that the owner is silent.
+func TestSharedLVIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	var trials []trial
+	for i, p := range pairs[:3] {
+		trials = append(trials, trial{fmt.Sprintf("%s over %s", p.lockd, p.sanlock), func(t *testing.T) {
+			g := newGroup(t, "s"+fmt.Sprint(i), 71)
+			one, two := pair(t, p.lockd, p.sanlock, 1), pair(t, p.lockd, p.sanlock, 2)
+			a, b := g.started(t, one), two.command(t)
+			args := a.want(t, g.lv("init_lv", 0, ""), lvmwire.OK).LVArgs
+			a.want(t, g.lockLV(0, lvmwire.EX, args, "persistent"), lvmwire.OK)
+			g.join(t, two, b)
+			for _, m := range []lvmwire.Mode{lvmwire.SH, lvmwire.EX} {
+				began := time.Now()
+				b.want(t, g.lockLV(0, m, args, "persistent"), lvmwire.Again)
+				if took := time.Since(began); (took > 4*time.Second) != (m == lvmwire.SH) {
+					t.Errorf("%s refused after %v", m, took)
+				}
+			}
+			a.want(t, g.lockLV(0, lvmwire.UN, args, "persistent"), lvmwire.OK)
+			a.want(t, g.request("stop_vg"), lvmwire.OK)
+			b.want(t, g.request("stop_vg"), lvmwire.OK)
+		}})
+	}
+	together(t, trials...)
 }

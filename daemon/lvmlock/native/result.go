@@ -43,10 +43,9 @@ func contended(r *sanlockwire.Result) (yes, soon bool) {
 		return true, true
 	}
 	switch r.Kind {
-	case leases.Held, leases.LostRace, leases.CommittedOther, leases.Again, leases.SharedHeld, leases.SharedRetries:
+	case leases.Held, leases.LostRace, leases.CommittedOther, leases.Again, leases.SharedHeld, leases.SharedRetries,
+		leases.OwnerSilent: // the owner may be silent only because the daemon has just joined
 		return true, true
-	case leases.OwnerSilent:
-		return true, false
 	default:
 		return false, false
 	}
