@@ -94,7 +94,7 @@ func (e *Engine) discover(ctx context.Context, file []byte) ([]*adoption, error)
 	var errs []error
 	for _, vg := range vgs {
 		i := slices.IndexFunc(found, func(f foundSpace) bool {
-			return f.name == spaceName(vg.name) && f.typ == vg.typ
+			return f.name == cutName(spaceName(vg.name), vg.typ) && f.typ == vg.typ && !f.known
 		})
 		switch {
 		case i >= 0:
@@ -187,7 +187,10 @@ func (e *Engine) adopt(ctx context.Context, vg *adoptVG) *adoption {
 	e.selectGlobal(vg.typ)
 	id := vg.hostID
 	if known, ok := m.(Identifier); ok && vg.name != globalSpace {
-		if told, err := known.HostID(ctx, spaceName(vg.name)); err == nil && told != 0 {
+		told, err := known.HostID(ctx, spaceName(vg.name))
+		if err != nil {
+			e.log.Warn().Err(err).Str("vg", vg.name).Msg("adopt: our host id is not known")
+		} else if told != 0 {
 			id = told
 		}
 	}

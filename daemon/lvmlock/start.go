@@ -181,20 +181,24 @@ func (e *Engine) startWait(ctx context.Context, c *Client, req lvmwire.Request) 
 	return verdict{typ: req.Type, result: c.takeFailure()}
 }
 
-// clash returns the VG whose lockspace a lock manager could not tell from that of another: it cuts names off.
-func (e *Engine) clash(vg string, t lvmwire.LockType) string {
-	length := 64
+// nameLength is how many bytes of a lockspace's name a lock manager keeps.
+func nameLength(t lvmwire.LockType) int {
 	if t == lvmwire.Sanlock {
-		length = 48
+		return 48
 	}
+	return 64
+}
+
+// cutName is what a lock manager makes of a lockspace's name.
+func cutName(name string, t lvmwire.LockType) string { return name[:min(len(name), nameLength(t))] }
+
+// clash returns the VG whose lockspace a lock manager could not tell from that of another.
+func (e *Engine) clash(vg string, t lvmwire.LockType) string {
 	name := spaceName(vg)
-	if len(name) < length {
-		return ""
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, s := range e.listSpaces() {
-		if s.typ == t && s.name != name && len(s.name) >= length && s.name[:length] == name[:length] {
+		if s.typ == t && s.name != name && cutName(s.name, t) == cutName(name, t) {
 			return s.vg.Name
 		}
 	}

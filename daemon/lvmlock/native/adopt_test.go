@@ -1,6 +1,8 @@
 package native
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -69,6 +71,50 @@ func TestAdopt(t *testing.T) {
 			if names, err := h.Lockspaces(t.Context()); err != nil || len(names) != 0 {
 				t.Errorf("after leaving: lockspaces %q, %v", names, err)
 			}
+		})
+	}
+}
+
+// TestAdoptFile: a file that Debian's lvmlockd wrote is enough to go on with what it left. It does not tell the host
+// id, and the daemon has not kept the whole of a long name.
+func TestAdoptFile(t *testing.T) {
+	t.Parallel()
+	for _, k := range kinds {
+		t.Run(string(k), func(t *testing.T) {
+			t.Parallel()
+			vg := strings.Repeat("long", 12)
+			h := start(t, k, 3, disks(t, 80*mib, vg))
+			h.format(t, vg, true)
+			args, err := h.InitLV(t.Context(), h.vg(vg), nil, uuid(1), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.liveAndDie(t, vg, order{lvmlock.Resource{Kind: lvmwire.LV, Name: uuid(1), Args: args}, lvmwire.EX})
+			engine, err := lvmlock.New(lvmlock.Config{Managers: []lvmlock.LockManager{h}, Log: h.cfg.Log, Adopt: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(engine.Close)
+			file := fmt.Sprintf("lvmlockd adopt_version 1.0 pid 4242 updates 7 Sat Nov 21 02:10:11 2026\n"+
+				"VG: %s %s sanlock 1.0.0:lvmlock\nLV: %s %s %s ex 0\n", uuid(0), vg, uuid(0), uuid(1), args)
+			if err := engine.Adopt(t.Context(), []byte(file)); err != nil {
+				t.Error(err)
+			}
+			c := engine.Connect(1, 1)
+			defer c.Close()
+			ask := func(want lvmwire.Result, r lvmwire.Request) {
+				t.Helper()
+				r.VGName, r.LVUUID, r.LVArgs = vg, uuid(1), args
+				if got := c.Do(t.Context(), r).Result; got != want {
+					t.Errorf("request %d of %d in mode %d: %d, want %d", r.Op, r.Kind, r.Mode, got, want)
+				}
+			}
+			ask(lvmwire.OK, lvmwire.Request{Op: lvmwire.OpLock, Kind: lvmwire.VG, Mode: lvmwire.EX})
+			ask(lvmwire.Already, lvmwire.Request{
+				Op: lvmwire.OpLock, Kind: lvmwire.LV, Mode: lvmwire.EX, Options: lvmwire.Persistent,
+			})
+			ask(lvmwire.OK, lvmwire.Request{Op: lvmwire.OpLock, Kind: lvmwire.LV, Options: lvmwire.Persistent})
+			ask(lvmwire.OK, lvmwire.Request{Op: lvmwire.OpStop, Kind: lvmwire.VG})
 		})
 	}
 }

@@ -2,6 +2,7 @@ package native
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -79,6 +80,7 @@ var (
 	_ lvmlock.VGFormatter = (*Manager)(nil)
 	_ lvmlock.LVAllocator = (*Manager)(nil)
 	_ lvmlock.Adopter     = (*Manager)(nil)
+	_ lvmlock.Identifier  = (*Manager)(nil)
 )
 
 // Type returns lvmwire.Sanlock.
@@ -96,15 +98,42 @@ func (m *Manager) Running(ctx context.Context) error {
 	return nil
 }
 
-// Lockspaces returns the names of LVM's lockspaces that the daemon has joined, whoever asked it to.
+// Lockspaces returns the names of LVM's lockspaces that the daemon has joined, whoever asked it to. The daemon
+// cuts names off after 48 bytes.
 func (m *Manager) Lockspaces(ctx context.Context) ([]string, error) {
+	all, err := m.joined(ctx)
 	var names []string
+	for _, l := range all {
+		names = append(names, l.Name.String())
+	}
+	return names, err
+}
+
+// HostID returns as which host the daemon has joined a lockspace.
+func (m *Manager) HostID(ctx context.Context, space string) (uint64, error) {
+	all, err := m.joined(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, l := range all {
+		if l.Name.Equal(leases.NameOf(space)) {
+			return l.HostID, nil
+		}
+	}
+	return 0, &lvmlock.Error{
+		Op: "find our host id in", What: space, Result: lvmwire.NoLockspace, Err: errors.New("the daemon has not joined it"),
+	}
+}
+
+// joined lists LVM's lockspaces of the daemon.
+func (m *Manager) joined(ctx context.Context) ([]sanlockwire.Lockspace, error) {
+	var found []sanlockwire.Lockspace
 	err := m.ask(ctx, func(c *client.Conn) error {
 		all, err := c.GetLockspaces(ctx)
 		for _, l := range all {
 			gone := l.Flags&(sanlockwire.SpaceAdding|sanlockwire.SpaceRemoving) != 0
-			if name := l.Name.String(); strings.HasPrefix(name, spacePrefix) && !gone {
-				names = append(names, name)
+			if strings.HasPrefix(l.Name.String(), spacePrefix) && !gone {
+				found = append(found, l)
 			}
 		}
 		return err
@@ -112,7 +141,7 @@ func (m *Manager) Lockspaces(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, diskError("list", "lockspaces", err)
 	}
-	return names, nil
+	return found, nil
 }
 
 // ask does f on a connection of its own.
