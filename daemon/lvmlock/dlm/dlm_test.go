@@ -459,7 +459,7 @@ func TestFailures(t *testing.T) {
 	lock(t, s, lvLock, lvmwire.EX)
 	refuse(func(command) error { return syscall.EINVAL })
 	wantResult(t, s.Unlock(ctx, lvLock, lvmwire.EX, nil), lvmwire.ManagerError)
-	wantResult(t, s.Leave(ctx, false), lvmwire.ManagerError)
+	wantResult(t, s.Leave(ctx, false), lvmwire.Busy)
 	// EAGAIN from the write is no conflict, which comes as a status.
 	refuse(func(command) error { return syscall.EAGAIN })
 	_, err := s.Lock(ctx, vgLock, lvmwire.EX, lvmlock.LockOptions{})
@@ -486,6 +486,36 @@ func TestFailures(t *testing.T) {
 		t.Error("the kernel has no such lockspace, and nobody was told")
 	}
 	leave(t, s)
+}
+
+// TestLeaveFails: whatever step of it fails, we are still a member and can go on, or leave again.
+func TestLeaveFails(t *testing.T) {
+	c := newFakeCluster(t, "tst")
+	for _, verb := range []verb{verbUnlock, verbRemove} {
+		h := c.host()
+		s := join(t, h)
+		lock(t, s, vgLock, lvmwire.EX)
+		c.mu.Lock()
+		h.refuse = func(c command) error {
+			if c.Verb == verb {
+				return syscall.EINTR
+			}
+			return nil
+		}
+		c.mu.Unlock()
+		wantResult(t, s.Leave(t.Context(), true), lvmwire.Busy)
+		c.mu.Lock()
+		h.refuse = nil
+		c.mu.Unlock()
+		unlock(t, s, vgLock, lvmwire.EX, nil) // who holds it knows nothing of that
+		wantResult(t, s.Unlock(t.Context(), vgLock, lvmwire.EX, nil), lvmwire.NotFound)
+		lock(t, s, lvLock, lvmwire.EX)
+		wantHolds(t, h, lvUUID, "0:EX")
+		leave(t, s)
+		if _, err := h.Minor("lvm_a"); err == nil {
+			t.Errorf("verb %d failed, and the lockspace stayed for ever", verb)
+		}
+	}
 }
 
 // TestGarbage: an answer that cannot be understood ends the trust in the lockspace, and every call on it.

@@ -280,6 +280,9 @@ func (s *Lockspace) lower(ctx context.Context, op string, res lvmlock.Resource, 
 		return explain(op, s.name, res, err)
 	}
 	defer s.exit(r)
+	if r.mode == modeNL && to == modeNL && s.parting(r.name) {
+		return nil
+	}
 	switch have, err := kernelMode(from); {
 	case err != nil:
 		return err

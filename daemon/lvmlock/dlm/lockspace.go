@@ -23,6 +23,7 @@ type Lockspace struct {
 	minor   int
 	records map[string]*record
 	leaving bool
+	parted  map[string]bool // given back by a Leave that failed later: their Unlock has nothing to do
 }
 
 var (
@@ -33,7 +34,7 @@ var (
 var errNotJoined = errors.New("the lockspace is not joined")
 
 func newLockspace(m *Manager, name string) *Lockspace {
-	return &Lockspace{manager: m, name: name, lost: make(chan struct{}), records: map[string]*record{}}
+	return &Lockspace{manager: m, name: name, lost: make(chan struct{}), records: map[string]*record{}, parted: map[string]bool{}}
 }
 
 // task is work in the kernel that cannot be called back.
@@ -132,7 +133,8 @@ func (s *Lockspace) become(o lvmlock.JoinOptions) (membership, error) {
 }
 
 // Leave gives every lock back and removes the lockspace. With free, other hosts find the VG's lock marked as removed.
-// It waits for calls that are under way. If a lock cannot be given back we are still a member, and all is as it was.
+// It waits for calls that are under way. If that cannot be done we are still a member (Busy), and can lock and leave
+// again.
 func (s *Lockspace) Leave(ctx context.Context, free bool) error {
 	s.mu.Lock()
 	w, minor, member := s.wire, s.minor, s.member
@@ -156,13 +158,36 @@ func (s *Lockspace) Leave(ctx context.Context, free bool) error {
 	if err == nil && member {
 		_, err = finish(ctx, task[struct{}]{do: func() (struct{}, error) { return struct{}{}, s.remove(minor) }})
 	}
+	result := lvmwire.ManagerError
+	if err != nil && ctx.Err() == nil && s.reopen() {
+		result = lvmwire.Busy
+	}
 	s.mu.Lock()
 	s.leaving = false
 	s.mu.Unlock()
 	if err != nil {
-		return fault("leave", "lockspace "+s.name, lvmwire.ManagerError, err)
+		return fault("leave", "lockspace "+s.name, result, err)
 	}
 	return nil
+}
+
+// reopen makes the lockspace usable again after it could not be left, and says whether it is.
+func (s *Lockspace) reopen() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.member || s.isLost() {
+		return false
+	}
+	if s.wire != nil {
+		return true
+	}
+	dev, err := s.manager.kernel.Open(s.name, s.minor)
+	if err != nil {
+		s.manager.log.Warn().Err(err).Str("lockspace", s.name).Msg("dlm: not left, and not to be opened again")
+		return false
+	}
+	s.wire = newWire(dev, s.lost)
+	return true
 }
 
 // remove ends the membership, which dlm_controld must agree to.
@@ -193,7 +218,7 @@ func (s *Lockspace) giveBack(ctx context.Context, records []*record, free bool) 
 			continue
 		}
 		_, err = finish(ctx, task[struct{}]{
-			do:   func() (struct{}, error) { return struct{}{}, s.end(r, free) },
+			do:   func() (struct{}, error) { return struct{}{}, s.part(r, free) },
 			last: func() { s.exit(r) },
 		})
 		if err != nil && !s.isLost() {
@@ -201,6 +226,27 @@ func (s *Lockspace) giveBack(ctx context.Context, records []*record, free bool) 
 		}
 	}
 	return failed
+}
+
+// part is end, and remembers what was held.
+func (s *Lockspace) part(r *record, free bool) error {
+	held := r.mode != modeNL
+	err := s.end(r, free)
+	if held && r.mode == modeNL {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.parted[r.name] = true
+	}
+	return err
+}
+
+// parting says, once, that a lock was given back by a Leave that failed.
+func (s *Lockspace) parting(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.parted[name]
+	delete(s.parted, name)
+	return was
 }
 
 // end frees a lock. A VG that is removed leaves word in its value block, which other hosts see while they are members.
