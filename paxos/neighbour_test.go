@@ -33,6 +33,52 @@ func TestStockNeighbour(t *testing.T) {
 	}
 }
 
+// TestStockOnSeveralDisks: a lease on two and on three disks.
+func TestStockOnSeveralDisks(t *testing.T) {
+	c := func(a, b, c int8) [worldHosts]int8 { return [worldHosts]int8{a, b, c} }
+	for _, s := range []struct {
+		model
+		long bool // too long for every run
+	}{
+		{model: model{name: "race on 2", disks: 2, limits: limits{claims: c(1, 1, 0)}}},
+		{model: model{name: "race on 2, stock twice", disks: 2, limits: limits{claims: c(2, 1, 0)}}},
+		{model: model{name: "failed transfer on 2", disks: 2, limits: limits{claims: c(1, 1, 0), faults: 1}}},
+		{model: model{name: "crash on 2", disks: 2, limits: limits{claims: c(1, 1, 0), crashes: 1}}},
+		{model: model{name: "race on 3", disks: 3, limits: limits{claims: c(1, 1, 0)}}},
+		{model{name: "race on 2, 2 tries", disks: 2, tries: 2, limits: limits{claims: c(1, 1, 0)}}, true},
+		{model{name: "lost disk of 2", disks: 2, limits: limits{claims: c(1, 1, 0), losses: 1}}, true},
+		{model{name: "crash on 3", disks: 3, limits: limits{claims: c(1, 1, 0), crashes: 1}}, true},
+		{model{name: "failed transfer on 3", disks: 3, limits: limits{claims: c(1, 1, 0), faults: 1}}, true},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			if s.long && !deep() {
+				t.Skip("too long: TENURE_EXPLORE=deep walks it")
+			}
+			s.hosts, s.tries, s.stock = 2, max(s.tries, 1), [worldHosts]bool{true}
+			survive(t, s.model, 2e6)
+		})
+	}
+}
+
+// TestStockOnSeveralDisksSees: a host of ours that breaks a rule is caught beside a stock host on three disks.
+func TestStockOnSeveralDisksSees(t *testing.T) {
+	for name, broken := range map[string]mutant{
+		"deaf in phase 2": deafInPhase2, "no adoption": noAdoption, "take from the living": takeFromLiving,
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := model{
+				hosts: 2, disks: 3, tries: 1, stock: [worldHosts]bool{true}, mutant: broken,
+				limits: limits{claims: [worldHosts]int8{1, 1}},
+			}
+			x := explore(&m, 2e6)
+			if x.wrong == "" {
+				t.Fatalf("not caught in %d states", len(x.seen))
+			}
+			t.Logf("%d states: %s", len(x.seen), x.wrong)
+		})
+	}
+}
+
 // TestStockHoles keeps PROOF.md honest: these holes are real, and if one of them closes the text is wrong.
 func TestStockHoles(t *testing.T) {
 	c := func(a, b, c int8) [worldHosts]int8 { return [worldHosts]int8{a, b, c} }

@@ -341,7 +341,7 @@ func (w *world) start(m *model, h int) {
 	s.mode = claiming
 	self := Proposal{Host: uint64(h) + 1, Generation: s.gen}
 	if m.stock[h] {
-		s.stock = newStockHost(self, uint64(m.hosts), m.genCheck)
+		s.stock = newStockHost(self, m.disks, uint64(m.hosts), m.genCheck)
 	} else {
 		s.claim = *NewClaim(ClaimConfig{
 			Self: self, MaxHosts: uint64(m.hosts), Disks: m.disks, MaxTries: m.tries, mutant: m.mutant,
@@ -426,9 +426,9 @@ func (w *world) report(m *model, h, d int, a Action, v View, err error) {
 	case s.mode == retiring:
 		s.retire.Saw(d, v, err)
 	case m.stock[h] && write:
-		s.stock.wrote(err)
+		s.stock.wrote(d, err)
 	case m.stock[h]:
-		s.stock.saw(v, err)
+		s.stock.saw(d, v, err)
 	case write:
 		s.claim.Wrote(d, err)
 	default:
@@ -499,18 +499,18 @@ func (w *world) finish(m *model, h int, err error) {
 	case s.mode == retiring:
 		s.mode, s.retire = settling, Retire{}
 	case m.stock[h]:
-		w.finishStock(h, err)
+		w.finishStock(m, h, err)
 	default:
 		w.finishClaim(m, h, err)
 	}
 }
 
 // finishStock: a stock host that fails after its phase 2 write retracts, with a block of zeros.
-func (w *world) finishStock(h int, err error) {
+func (w *world) finishStock(m *model, h int, err error) {
 	s := &w.hosts[h]
 	c := &s.stock
 	s.mode = idle
-	s.job = RetireConfig{Self: c.self, Round: c.round, Disks: 1}
+	s.job = RetireConfig{Self: c.self, Round: c.round, Disks: m.disks}
 	switch {
 	case err == nil:
 		s.mode, s.believes, s.job.Block = holding, true, c.block
@@ -620,7 +620,9 @@ func (w *world) key(m *model, c *world) uint64 {
 			sigs[d] = maphash.Comparable(seed, c.part(d, m))
 			c.clearPart(d, m)
 		}
-		slices.Sort(sigs[:m.disks])
+		if !slices.Contains(m.stock[:], true) { // for stock the first disk is not like the others
+			slices.Sort(sigs[:m.disks])
+		}
 	}
 	var hash maphash.Hash
 	hash.SetSeed(seed)
