@@ -20,6 +20,7 @@ type lane struct {
 	waiters map[*Ask]*pending
 	frees   []*pending // that wait until nobody uses the LV
 	calling bool
+	locked  bool      // by the call that ended last, and its request is not answered yet
 	queued  bool      // in space.ready
 	resume  time.Time // zero: nothing waits to be tried again
 }
@@ -137,6 +138,7 @@ func (s *space) finished(l *lane, c Call, out Outcome) {
 	l.calling = false
 	s.note(l, c, out)
 	l.locks.Done(out)
+	l.locked = c.Kind == CallLock && out.Err == nil
 	if c.Resource.Kind == lvmwire.LV && out.Err == nil {
 		s.engine.touch()
 	}
@@ -170,8 +172,11 @@ func (s *space) tell(l *lane, p *pending, a Answer) (heard bool) {
 	case a.Result == lvmwire.OK && p.req.Op == lvmwire.OpDisable:
 		s.engine.disable(s)
 	}
-	if l.key.kind != lvmwire.LV && s.engine.duplicate(s) {
-		v.flags |= lvmwire.DupGL
+	if a.Result == lvmwire.OK && p.req.Op == lvmwire.OpLock && p.req.Mode != lvmwire.UN && l.locked {
+		l.locked = false
+		if s.engine.duplicate(s) {
+			v.flags |= lvmwire.DupGL
+		}
 	}
 	if s.state == stopping && a.Result == lvmwire.OK && p.req.Op == lvmwire.OpLock && p.req.Mode != lvmwire.UN {
 		v.result, v.flags = lvmwire.NoLockspace, 0 // it came too late: all locks are about to be given back
