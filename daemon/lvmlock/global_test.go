@@ -140,3 +140,21 @@ func TestNamesThatCannotBeTold(t *testing.T) {
 		h.start(1, long[:43]+"x", "sanlock")
 	})
 }
+
+// TestLongNames: VGs whose names differ behind the 64th byte are never taken for each other.
+func TestLongNames(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		for _, typ := range []lvmwire.LockType{lvmwire.Sanlock, lvmwire.DLM} {
+			h := newHost(t, newHooked(typ))
+			long := strings.Repeat("v", 100)
+			h.start(1, long+"1", typ.String())
+			h.want(1, "lock_vg mode=ex vg_name="+long+"1", "0 "+typ.String())
+			h.want(2, "lock_vg mode=ex vg_name="+long+"2", "-210")
+			h.want(2, "start_vg vg_name="+long+"2 vg_lock_type="+typ.String()+" vg_lock_args="+vgArgs(typ.String()),
+				"-212 "+typ.String())
+			h.want(2, "drop_vg vg_name="+long+"2", "-210")
+			h.want(1, "lock_vg mode=un vg_name="+long+"1", "0 "+typ.String())
+			h.want(1, "stop_vg vg_name="+long+"1", "0")
+		}
+	})
+}

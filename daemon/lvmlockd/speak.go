@@ -23,15 +23,15 @@ func (c *conn) command() string {
 func (c *conn) logRequest(r *lvmwire.Request) {
 	if c.server.cfg.Dialect == lvmwire.Dialect16 {
 		c.server.log.Debug().Msgf("recv %s[%d] cl %d %v %v %q mode %v flags %x", c.command(), c.pid, c.id, r.Op, r.Kind,
-			r.VGName, r.Mode, uint32(r.Options))
+			clip(r.VGName), r.Mode, uint32(r.Options))
 		return
 	}
 	vg, lv := "", ""
 	if r.VGName != "" {
-		vg = "vg=" + r.VGName
+		vg = "vg=" + clip(r.VGName)
 	}
 	if r.LVUUID != "" {
-		lv = "lv=" + r.LVName + ":" + r.LVUUID
+		lv = "lv=" + clip(r.LVName) + ":" + r.LVUUID
 	}
 	c.server.log.Debug().Msgf("recv %s[%d][%d] %s %s %s opts=0x%x", c.command(), c.pid, c.id, action(r), vg, lv,
 		uint32(r.Options))

@@ -4,8 +4,12 @@ import "math"
 
 // Bounds of what a request carries.
 const (
-	// maxName is how many bytes of a name or of arguments count; the rest is cut off, as stock does.
+	// maxName is how many bytes of arguments, of a UUID and of a command's name count; the rest is cut off, as stock
+	// does.
 	maxName = 64
+	// maxLVMName is how many bytes the name of a VG or an LV has at most. Stock cuts off these too, and
+	// then does not find them.
+	maxLVMName = 127
 	// maxPath is how many bytes of a path count: Linux has no longer ones.
 	maxPath = 4096
 	// defaultRetries is how often a lock that somebody holds is tried again.
@@ -28,11 +32,12 @@ func Decode(body []byte) (Request, error) {
 	r.Opts = f.str("opts")
 	r.Options = ParseOpts(r.Opts)
 	for key, to := range map[string]*string{
-		"vg_name": &r.VGName, "lv_name": &r.LVName, "lv_uuid": &r.LVUUID, "vg_uuid": &r.VGUUID, "vg_sysid": &r.VGSysID,
+		"lv_uuid": &r.LVUUID, "vg_uuid": &r.VGUUID, "vg_sysid": &r.VGSysID,
 		"vg_lock_args": &r.VGArgs, "lv_lock_args": &r.LVArgs, "prev_lv_args": &r.PrevLVArgs, "set_lock_args": &r.SetArgs,
 	} {
 		*to = cut(f.str(key), maxName)
 	}
+	r.VGName, r.LVName = cut(f.str("vg_name"), maxLVMName), cut(f.str("lv_name"), maxLVMName)
 	r.Type = ParseLockType(f["vg_lock_type"].text)
 	r.Version = f.num("version", 0)
 	r.HostID = f.num("host_id", 0)

@@ -64,10 +64,17 @@ func TestBounds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range []string{r.Cmd, r.VGName, r.LVUUID, r.LVArgs} {
+	for _, s := range []string{r.Cmd, r.LVUUID, r.LVArgs} {
 		if len(s) != 64 {
 			t.Errorf("%d bytes of a name were kept, want 64", len(s))
 		}
+	}
+	// LVM has names of that length.
+	if r.VGName != long {
+		t.Errorf("%d bytes of the VG's name were kept, want 100", len(r.VGName))
+	}
+	if r, err := Decode([]byte(`request="lock_lv" lv_name="` + long + long + `"`)); err != nil || len(r.LVName) != 127 {
+		t.Errorf("%d bytes of an LV's name were kept, want 127, error %v", len(r.LVName), err)
 	}
 	if len(r.Path) != maxPath || r.MaxRetries != maxRetries || r.PID != 1<<31-1 {
 		t.Errorf("path of %d bytes, %d retries, pid %d", len(r.Path), r.MaxRetries, r.PID)
