@@ -41,7 +41,8 @@ vmtest: ## lose hosts in virtual machines with a watchdog (QEMU, no root; VMFLAG
 	  ./tools/rig/... ./tools/vmtest
 
 vmlvm: ## run unmodified LVM commands on lvmlockd, ours and Debian's, in virtual machines (VMRUN=TestLVM/Tenure for some)
-	TENURE_VMTEST=1 $(GO) test -count=1 -timeout 180m $(VMFLAGS) -run "$(if $(filter .,$(VMRUN)),$(VMLVM),$(VMRUN))" -v ./tools/vmtest
+	TENURE_VMTEST=1 $(GO) test -count=1 -timeout 180m -parallel $(VMPAIRS) $(VMFLAGS) \
+	  -run "$(if $(filter .,$(VMRUN)),$(VMLVM),$(VMRUN))" -v ./tools/vmtest
 
 soak: ## the long runs: the mixed cluster for a minute per sector size, deep exploration
 	TENURE_EXPLORE=deep TENURE_SOAK=1 $(GO) test -timeout 60m -v ./paxos ./tools/interop

@@ -107,6 +107,7 @@ func (p *pair) ask(all ...said) {
 
 // TestDLMKernel drives our lock manager over two real kernels (spec lvmlockd 5.1, 5.2).
 func TestDLMKernel(t *testing.T) {
+	t.Parallel()
 	p := startDLM(t, allDebian, allDebian)
 	p.shell(1)
 	p.shell(2)
@@ -160,11 +161,13 @@ func (p *pair) kernelLeave(lv string) {
 
 // TestLVMOverDLM plays the list with VGs of the type dlm (B14).
 func TestLVMOverDLM(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name     string
 		one, two stack
 	}{{"Debian", allDebian, allDebian}, {"Tenure", allTenure, allTenure}, {"Tenure-and-Debian", allTenure, allDebian}} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			p := startDLM(t, test.one, test.two)
 			p.lockd(1, "-A 1")
 			p.lockd(2, "")

@@ -21,8 +21,10 @@ var lvmPairs = []struct {
 
 // TestLVM plays most of the acceptance list of spec lvmlockd 6.2 with Debian's lvm commands. The first pair judges the list.
 func TestLVM(t *testing.T) {
+	t.Parallel()
 	for _, test := range lvmPairs {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			p := startPair(t, "sanlock", test.one, test.two)
 			p.play("without-daemon", withoutDaemon...)
 			p.leases(1)
@@ -47,8 +49,10 @@ func TestLVM(t *testing.T) {
 // TestLVMLoss is the rest of the list, on hosts of their own: what becomes of LVs when a lock daemon, a disk or a host
 // is lost.
 func TestLVMLoss(t *testing.T) {
+	t.Parallel()
 	for _, test := range lvmPairs {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			p := startPair(t, "sanlock", test.one, test.two)
 			for host := 1; host <= 2; host++ {
 				p.leases(host)

@@ -20,26 +20,39 @@ import (
 type stack struct {
 	name                          string
 	sanlock, lvmlockd, lvmlockctl string
+	wdmd                          string // none: the host is never reset
 }
 
 const (
 	debianSanlock = "/usr/sbin/sanlock"
+	debianLockd   = "/usr/sbin/lvmlockd"
+	debianCtl     = "/usr/sbin/lvmlockctl"
+	debianWdmd    = "/usr/sbin/wdmd"
 	ourSanlock    = vm.Ours + "sanlock"
+	ourLockd      = vm.Ours + "lvmlockd"
+	ourCtl        = vm.Ours + "lvmlockctl"
+	ourWdmd       = vm.Ours + "wdmd"
 )
 
 // Both lock daemons over both lease daemons.
 var (
-	allDebian     = stack{"Debian", debianSanlock, "/usr/sbin/lvmlockd", "/usr/sbin/lvmlockctl"}
-	ourLeases     = stack{"Debian's lvmlockd over Tenure's sanlock", ourSanlock, "/usr/sbin/lvmlockd", "/usr/sbin/lvmlockctl"}
-	ourLocks      = stack{"Tenure's lvmlockd over Debian's sanlock", debianSanlock, vm.Ours + "lvmlockd", vm.Ours + "lvmlockctl"}
-	allTenure     = stack{"Tenure", ourSanlock, vm.Ours + "lvmlockd", vm.Ours + "lvmlockctl"}
+	allDebian = stack{name: "Debian", sanlock: debianSanlock, lvmlockd: debianLockd, lvmlockctl: debianCtl}
+	ourLeases = stack{
+		name: "Debian's lvmlockd over Tenure's sanlock", sanlock: ourSanlock, lvmlockd: debianLockd, lvmlockctl: debianCtl,
+	}
+	ourLocks = stack{
+		name: "Tenure's lvmlockd over Debian's sanlock", sanlock: debianSanlock, lvmlockd: ourLockd, lvmlockctl: ourCtl,
+	}
+	allTenure     = stack{name: "Tenure", sanlock: ourSanlock, lvmlockd: ourLockd, lvmlockctl: ourCtl}
 	lvmDisks      = 3
 	lvmDiskSize   = int64(1 << 30)
 	lvmMemoryMB   = 320
 	commandTime   = 4 * time.Minute
-	ioTimeout     = 4 // seconds, sanlock's; with less, hosts that share a busy machine lose their leases
 	lvmPairBudget = 90 * time.Minute
 )
+
+// ioTimeout is sanlock's, in seconds; with less, hosts that share a busy machine lose their leases.
+const ioTimeout = 4
 
 // ours says whether the stack's lvmlockd is.
 func (s stack) ours() bool { return strings.HasPrefix(s.lvmlockd, vm.Ours) }
@@ -88,7 +101,7 @@ local { host_id = %d }
 `
 
 // startPair boots two machines with LVM; the daemons are not running yet.
-func startPair(t *testing.T, locks string, one, two stack) *pair {
+func startPair(t *testing.T, locks string, one, two stack, change ...func(*vm.Options)) *pair {
 	t.Helper()
 	if os.Getenv("TENURE_VMTEST") == "" {
 		t.Skip("needs TENURE_VMTEST=1, which make vmtest sets: virtual machines take minutes")
@@ -100,20 +113,25 @@ func startPair(t *testing.T, locks string, one, two stack) *pair {
 		need.Program(t, "corosync")
 		need.Program(t, "dlm_controld")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), lvmPairBudget)
-	t.Cleanup(cancel)
 	image, err := lvmGuest()
 	if err != nil {
 		t.Fatal(err)
 	}
+	booting <- struct{}{}
+	defer func() { <-booting }()
+	ctx, cancel := context.WithTimeout(t.Context(), lvmPairBudget)
+	t.Cleanup(cancel)
 	p := &pair{T: t, ctx: ctx, stacks: [2]stack{one, two}, locks: locks, daemon: map[string]*vm.Command{}}
-	o := vm.Options{Image: image, StayDown: true, MemoryMB: lvmMemoryMB, Network: locks == "dlm"}
+	o := vm.Options{Image: image, StayDown: true, MemoryMB: lvmMemoryMB, Nice: 1, Network: locks == "dlm"}
 	for i := range lvmDisks {
 		path := filepath.Join(t.TempDir(), fmt.Sprintf("disk%d", i))
 		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, lvmDiskSize)); err != nil {
 			t.Fatal(err)
 		}
 		o.Disks = append(o.Disks, vm.Disk{Path: path, SectorSize: 512})
+	}
+	for _, c := range change {
+		c(&o)
 	}
 	if p.rig, err = vm.New(o); err != nil {
 		t.Fatal(err)
@@ -165,6 +183,9 @@ func (p *pair) configure(host int) {
 	p.Helper()
 	conf := base64.StdEncoding.EncodeToString([]byte(fmt.Sprintf(lvmConf, host)))
 	p.must(host, "mkdir -p /etc/lvm && ln -sfn /dev /dev/misc && modprobe dm-mod && echo "+conf+" | base64 -d >/etc/lvm/lvm.conf")
+	if p.stacks[host-1].ours() { // the lease daemon runs it when storage is lost
+		p.must(host, "ln -sf "+p.ctl(host)+" "+debianCtl)
+	}
 }
 
 func (p *pair) must(host int, command string) string {
@@ -193,11 +214,17 @@ func (p *pair) until(host int, command string) {
 	p.must(host, "for i in $(seq 400); do "+command+" >/dev/null 2>&1 && exit; sleep 0.3; done; "+command)
 }
 
-// leases starts the lease daemon of a host.
+// leases starts the lease daemon of a host, over its watchdog daemon if the stack has one.
 func (p *pair) leases(host int) {
 	p.Helper()
+	s, watchdog := p.stacks[host-1], 0
+	if s.wdmd != "" {
+		watchdog = 1
+		p.spawn(host, "wdmd", "rm -f /run/wdmd/wdmd.sock; exec "+s.wdmd+" -D")
+		p.until(host, "[ -S /run/wdmd/wdmd.sock ]")
+	}
 	p.daemon[fmt.Sprintf("vm%d sanlock", host)] = p.spawn(host, "sanlock",
-		fmt.Sprintf("exec %s daemon -D -w 0 -e vm%d", p.stacks[host-1].sanlock, host))
+		fmt.Sprintf("exec %s daemon -D -w %d -e vm%d", s.sanlock, watchdog, host))
 	p.until(host, "sanlock client status")
 }
 
