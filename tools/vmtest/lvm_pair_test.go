@@ -232,7 +232,7 @@ func (p *pair) leases(host int) {
 func (p *pair) lockd(host int, more string) {
 	p.Helper()
 	p.daemon[fmt.Sprintf("vm%d lvmlockd", host)] = p.spawn(host, "lvmlockd",
-		fmt.Sprintf("exec %s -f -g %s -o %d %s", p.stacks[host-1].lvmlockd, p.locks, ioTimeout, more))
+		fmt.Sprintf("exec %s -D -g %s -o %d %s", p.stacks[host-1].lvmlockd, p.locks, ioTimeout, more))
 	p.until(host, p.ctl(host)+" -i")
 }
 
@@ -295,9 +295,22 @@ func (p *pair) check(t *testing.T, s step) {
 		wrong = append(wrong, fmt.Sprintf("want %v to %v", max(s.least, s.patience), s.most))
 	}
 	if len(wrong) != 0 {
-		t.Errorf("%s vm%d: %s\n  after %.1f s: %s\n%s", s.spec, s.host, s.command, took.Seconds(),
-			strings.Join(wrong, ", "), out)
+		t.Errorf("%s vm%d: %s\n  after %.1f s: %s\n%s%s", s.spec, s.host, s.command, took.Seconds(),
+			strings.Join(wrong, ", "), out, p.lastWords(s.host))
 		return
 	}
 	t.Logf("%s vm%d: %s: %.1f s", s.spec, s.host, s.command, took.Seconds())
+}
+
+// wordsKept is how many lines of a host's lvmlockd are shown with a step that fails.
+const wordsKept = 15
+
+// lastWords is what the host's lvmlockd logged last.
+func (p *pair) lastWords(host int) string {
+	all := p.rig.Log().Find(vm.Match{Machine: host, Source: "lvmlockd"})
+	var out strings.Builder
+	for _, line := range all[max(0, len(all)-wordsKept):] {
+		fmt.Fprintf(&out, "  lvmlockd: %s\n", line.Text)
+	}
+	return out.String()
 }
