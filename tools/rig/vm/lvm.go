@@ -20,7 +20,7 @@ func LVM() (Guest, error) {
 		g.Files[path] = path
 	}
 	for _, name := range []string{
-		"pvcreate", "pvs", "vgcreate", "vgchange", "vgextend", "vgremove", "vgrename", "vgs", "lvcreate", "lvchange",
+		"pvcreate", "pvs", "vgcreate", "vgchange", "vgck", "vgextend", "vgremove", "vgrename", "vgs", "lvcreate", "lvchange",
 		"lvconvert", "lvextend", "lvremove", "lvrename", "lvs",
 	} {
 		g.Links["/usr/sbin/"+name] = "lvm"
