@@ -11,8 +11,10 @@ FUZZTIME ?= 30s
 VMPAIRS ?= $(shell awk '/^MemAvailable/ { n = int($$2 / 2000000); print (n < 1 ? 1 : (n > 8 ? 8 : n)) }' /proc/meminfo)
 VMRUN   ?= .
 VMFLAGS ?=
-# The tests that run LVM's commands in the machines: a target of their own, since they are as long again.
+# The tests that run LVM's commands in the machines: a target of their own, since they are longer still. The commands need
+# a processor, so of these no more than two pairs for each run at once.
 VMLVM   := LVM|DLM
+LVMPAIRS ?= $(shell n=$$(( $$(nproc) * 2 )); echo $$(( n < $(VMPAIRS) ? n : $(VMPAIRS) )))
 # The race detector needs a C compiler; without one the tests run without it.
 RACE    := $(shell command -v cc >/dev/null 2>&1 && echo -race)
 TESTENV := $(if $(RACE),CGO_ENABLED=1,CGO_ENABLED=0)
@@ -41,7 +43,7 @@ vmtest: ## lose hosts in virtual machines with a watchdog (QEMU, no root; VMFLAG
 	  ./tools/rig/... ./tools/vmtest
 
 vmlvm: ## run unmodified LVM commands on lvmlockd, ours and Debian's, in virtual machines (VMRUN=TestLVM/Tenure for some)
-	TENURE_VMTEST=1 $(GO) test -count=1 -timeout 180m -parallel $(VMPAIRS) $(VMFLAGS) \
+	TENURE_VMTEST=1 $(GO) test -count=1 -timeout 180m -parallel $(LVMPAIRS) $(VMFLAGS) \
 	  -run "$(if $(filter .,$(VMRUN)),$(VMLVM),$(VMRUN))" -v ./tools/vmtest
 
 soak: ## the long runs: the mixed cluster for a minute per sector size, deep exploration
