@@ -24,6 +24,7 @@ func TestMain(m *testing.M) {
 	if runDir := os.Getenv(envProcess); runDir != "" {
 		os.Exit(connectAndWait(runDir))
 	}
+	shareMachine()
 	code := m.Run()
 	if built.dir != "" {
 		if err := os.RemoveAll(built.dir); err != nil {

@@ -34,7 +34,7 @@ var clientPrograms = []clientProgram{
 // TestDebianLibraries runs programs that use Debian's client libraries, once against Debian's daemon and
 // once against ours, on the same empty device. What they print must be equal to the byte.
 func TestDebianLibraries(t *testing.T) {
-	t.Parallel()
+	waiting(t)
 	need.Root(t)
 	var trials []trial
 	for _, p := range clientPrograms {
@@ -76,7 +76,7 @@ func compile(t *testing.T, source string, flags ...string) string {
 // compare runs the program against a daemon of each kind, in turn on one device that is blank each time.
 func (p clientProgram) compare(t *testing.T, sector int64, command []string) {
 	align := layouts[sector].align
-	dev := need.Loop(t, int(sector), p.areas*align)
+	dev := newLoop(t, int(sector), p.areas*align)
 	d := disk{dev, layouts[sector]}
 	blank := aligned(int(align))
 	var texts [2]string

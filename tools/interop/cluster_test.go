@@ -47,7 +47,7 @@ func (k kind) String() string { return [...]string{"debian", "tenure"}[k] }
 func (k kind) program(t testing.TB) string {
 	t.Helper()
 	if k == debian || os.Getenv("TENURE_ALL_DEBIAN") != "" {
-		return need.Program(t, "sanlock")
+		return theirs(t)
 	}
 	return ours(t)
 }
@@ -322,9 +322,15 @@ type disk struct {
 // newDisk formats a new loop device with Debian's program.
 func newDisk(t testing.TB, sector int64, leases int) disk {
 	t.Helper()
-	sanlock := need.Program(t, "sanlock")
+	return newDiskOn(t, newLoop, sector, leases)
+}
+
+// newDiskOn is newDisk on a loop device that loop makes.
+func newDiskOn(t testing.TB, loop func(testing.TB, int, int64) string, sector int64, leases int) disk {
+	t.Helper()
+	sanlock := theirs(t)
 	l := layouts[sector]
-	d := disk{need.Loop(t, int(sector), l.align*int64(leases+1)), l}
+	d := disk{loop(t, int(sector), l.align*int64(leases+1)), l}
 	d.init(t, sanlock, "-s", "LS:0:"+d.path+":0", "-o", fmt.Sprint(ioTimeout))
 	for i := range leases {
 		r := d.lease(i + 1)
@@ -402,13 +408,23 @@ type trial struct {
 	run  func(t *testing.T)
 }
 
-// together runs all trials at once. They wait nearly all the time, so the number of processors, which bounds
-// t.Parallel, does not matter.
+// together runs all trials at once. They wait nearly all the time, so the number of processors does not matter.
 func together(t *testing.T, trials ...trial) {
 	t.Helper()
+	several(t, len(trials), trials...)
+}
+
+// several runs all trials, n at a time.
+func several(t *testing.T, n int, trials ...trial) {
+	t.Helper()
 	var wg sync.WaitGroup
+	room := make(chan struct{}, n)
 	for _, c := range trials {
-		wg.Go(func() { t.Run(c.name, c.run) })
+		room <- struct{}{}
+		wg.Go(func() {
+			t.Run(c.name, c.run)
+			<-room
+		})
 	}
 	wg.Wait()
 }

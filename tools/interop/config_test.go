@@ -29,6 +29,9 @@ mount --bind "$2" /var/log
 shift 3
 exec "$@"`
 
+// configAtOnce is how many pairs of daemons are started at a time.
+const configAtOnce = 4
+
 // testZone is where the daemons of these tests are, so that local time is not UTC.
 const testZone = "Asia/Bangkok"
 
@@ -163,9 +166,10 @@ var configCases = []struct {
 // TestConfiguration starts Debian's daemon and ours with the same configuration file and options and compares
 // what status -D shows of them.
 func TestConfiguration(t *testing.T) {
+	waiting(t)
+	var trials []trial
 	for _, c := range configCases {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
+		trials = append(trials, trial{c.name, func(t *testing.T) {
 			var records [2]string
 			for _, k := range []kind{debian, tenure} {
 				records[k] = startConfigured(t, k, plainDaemon+c.conf, c.options...).record(t)
@@ -173,13 +177,16 @@ func TestConfiguration(t *testing.T) {
 			if diff := cmp.Diff(records[debian], records[tenure]); diff != "" {
 				t.Errorf("\n%s%q\n(-debian +ours):\n%s", c.conf, c.options, diff)
 			}
-		})
+		}})
 	}
+	several(t, configAtOnce, trials...)
 }
 
 // TestConfiguredLog compares what comes into the log file: whether there are lines of debug and of warnings,
 // and by which clock.
 func TestConfiguredLog(t *testing.T) {
+	waiting(t)
+	var trials []trial
 	const warning = "Running in unprivileged mode"
 	const debug = "cmd_status"
 	for _, c := range []struct {
@@ -196,8 +203,7 @@ func TestConfiguredLog(t *testing.T) {
 		{"UTC", "logfile_use_utc = 1\n", nil, true, false, true},
 		{"a command left out", "logfile_priority = 7\ndebug_cmd = -status\n", nil, true, false, false},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
+		trials = append(trials, trial{c.name, func(t *testing.T) {
 			for _, k := range []kind{debian, tenure} {
 				d := startConfigured(t, k, plainDaemon+c.conf, c.options...)
 				runDebian(t, d.runDir, []string{"status"})
@@ -220,8 +226,9 @@ func TestConfiguredLog(t *testing.T) {
 					t.Errorf("%s: the log begins with %.20q, want %q", k, text, hour)
 				}
 			}
-		})
+		}})
 	}
+	several(t, configAtOnce, trials...)
 }
 
 // awaitLog returns the log file once it has had time to be written.

@@ -17,8 +17,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/tenurelock/tenure/tools/need"
 )
 
 // Two daemons, Debian's and ours, are told the same things. Each has a directory of its own for its current
@@ -58,7 +56,7 @@ type side struct {
 // newSide makes the disks and starts the daemon beside them.
 func newSide(t *testing.T, k kind) *side {
 	t.Helper()
-	return newSideIn(t, t.TempDir(), k)
+	return newSideIn(t, memoryDir(t), k)
 }
 
 func newSideIn(t *testing.T, dir string, k kind) *side {
@@ -71,7 +69,7 @@ func newSideIn(t *testing.T, dir string, k kind) *side {
 				t.Fatal(err)
 			}
 		} else {
-			dev := need.Loop(t, int(p.sector), p.align*p.areas)
+			dev := newLoop(t, int(p.sector), p.align*p.areas)
 			if err := os.Symlink(dev, backing); err != nil {
 				t.Fatal(err)
 			}

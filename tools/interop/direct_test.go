@@ -4,20 +4,26 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tenurelock/tenure/leases/ondisk"
-	"github.com/tenurelock/tenure/tools/need"
 )
 
 // The tests of this file give the same `sanlock direct` commands to Debian's program and to ours, each in a
 // directory of its own with the same files in it, and compare what is printed, the exit codes and the files.
 
 const mib = 1 << 20
+
+// directAtOnce is how many pairs of directories are worked on at a time: the programs mostly wait.
+const directAtOnce = 4
 
 // image is a file of size bytes with sectors that stock has written somewhere put at offsets.
 type image struct {
@@ -72,7 +78,7 @@ func bothSides(t *testing.T, i image) *sides {
 func emptySides(t *testing.T) *sides {
 	t.Helper()
 	return &sides{
-		program: [2]string{need.Program(t, "sanlock"), ours(t)},
+		program: [2]string{theirs(t), ours(t)},
 		dir:     [2]string{t.TempDir(), t.TempDir()},
 	}
 }
@@ -100,15 +106,27 @@ func (s *sides) run(t *testing.T, side int, command string) outcome {
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
+		t.Error(err)
+		return outcome{}
 	}
 	return outcome{string(out), cmd.ProcessState.ExitCode()}
+}
+
+// both gives the command to both at once: each waits 50 ms at its end, for the kernel to take its asynchronous
+// I/O apart.
+func (s *sides) both(t *testing.T, command string) (stock, own outcome) {
+	t.Helper()
+	var other sync.WaitGroup
+	other.Go(func() { stock = s.run(t, 0, command) })
+	own = s.run(t, 1, command)
+	other.Wait()
+	return stock, own
 }
 
 // same gives the command to both and compares everything.
 func (s *sides) same(t *testing.T, command string) {
 	t.Helper()
-	stock, own := s.run(t, 0, command), s.run(t, 1, command)
+	stock, own := s.both(t, command)
 	if stock != own {
 		t.Errorf("sanlock direct %s\nstock, exit code %d:\n%s\nours, exit code %d:\n%s",
 			command, stock.code, stock.out, own.code, own.out)
@@ -121,7 +139,7 @@ func (s *sides) same(t *testing.T, command string) {
 // go on with zeros.
 func (s *sides) sameResult(t *testing.T, command string) {
 	t.Helper()
-	stock, own := s.run(t, 0, command), s.run(t, 1, command)
+	stock, own := s.both(t, command)
 	first, _, _ := strings.Cut(stock.out, "\n")
 	line, rest, _ := strings.Cut(own.out, "\n")
 	if first != line || stock.code != own.code {
@@ -138,16 +156,10 @@ func (s *sides) sameResult(t *testing.T, command string) {
 
 func (s *sides) sameFiles(t *testing.T, command string) {
 	t.Helper()
-	var p [2][]byte
-	for side, dir := range s.dir {
-		var err error
-		if p[side], err = os.ReadFile(filepath.Join(dir, "f")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if bytes.Equal(p[0], p[1]) {
+	if equalFiles(t, s.dir) {
 		return
 	}
+	p := bothFiles(t, s.dir)
 	if len(p[0]) != len(p[1]) {
 		t.Errorf("sanlock direct %s: the file has %d bytes, with stock %d", command, len(p[1]), len(p[0]))
 	}
@@ -155,6 +167,45 @@ func (s *sides) sameFiles(t *testing.T, command string) {
 		a, b := p[0][i:i+16], p[1][i:i+16]
 		t.Fatalf("sanlock direct %s: the files differ from byte %d on\nstock % x\nours  % x", command, i, a, b)
 	}
+}
+
+// equalFiles compares file f of both directories where it lies: reading it would take most of the time, under the
+// race detector above all.
+func equalFiles(t *testing.T, dirs [2]string) bool {
+	t.Helper()
+	var p [2][]byte
+	for side, dir := range dirs {
+		f, err := os.Open(filepath.Join(dir, "f"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		n, err := f.Seek(0, io.SeekEnd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			continue
+		}
+		p[side], err = unix.Mmap(int(f.Fd()), 0, int(n), unix.PROT_READ, unix.MAP_SHARED)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = unix.Munmap(p[side]) }()
+	}
+	return bytes.Equal(p[0], p[1])
+}
+
+// bothFiles reads file f of both directories.
+func bothFiles(t *testing.T, dirs [2]string) (p [2][]byte) {
+	t.Helper()
+	for side, dir := range dirs {
+		var err error
+		if p[side], err = os.ReadFile(filepath.Join(dir, "f")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
 }
 
 // differAt returns the first multiple of 16 bytes where stock's file and ours differ, or -1, apart from what
@@ -173,8 +224,9 @@ func differAt(p [2][]byte) int {
 }
 
 func TestDirectInit(t *testing.T) {
-	t.Parallel()
+	working(t)
 	const long = "aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeee" // 48 bytes
+	var trials []trial
 	for name, commands := range map[string][]string{
 		"lockspace": {
 			"init -s LS1:1:f:0", "init -s LS1:0:f:0 -o 2", "init -s LS1:0:f:0 -o 300", "init -s LS1:0:f:1M -n 8 -m 7",
@@ -199,39 +251,46 @@ func TestDirectInit(t *testing.T) {
 		},
 		"beyond the end": {"init -s LS1:1:f:7M", "init -r LS1:R:f:8M", "init -s LS1:1:f:20971520"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+		trials = append(trials, trial{name, func(t *testing.T) {
 			s := bothSides(t, image{size: 8 * mib})
 			for _, c := range commands {
 				s.same(t, c)
 			}
-		})
+		}})
 	}
+	several(t, directAtOnce, trials...)
 }
 
 func TestDirectInitSizes(t *testing.T) {
-	t.Parallel()
+	working(t)
+	var trials []trial
 	for _, g := range ondisk.Geometries() {
-		s := bothSides(t, image{size: 24 * mib})
-		sizes := fmt.Sprintf(" -Z %d -A %dM", g.Sector, g.Align/mib)
-		s.same(t, "init -s LS1:1:f:0 -o 5"+sizes)
-		s.same(t, "init -r LS1:R:f:8M"+sizes)
-		s.same(t, "init -r LS1:R:f:8M -n 251"+sizes)
-		s.same(t, "init -r LS1:R:f:8M -n 16"+sizes)
-		s.same(t, "dump f"+sizes)
-		s.same(t, "dump f:8M")
-		s.same(t, "read_leader -s LS1:3:f:0")
-		s.same(t, "read_leader -r LS1:R:f:8M")
-		s.same(t, "format -x LS1:f:0"+sizes)
-		s.same(t, "lookup -x LS1:f:0")
-		s.same(t, "update -x LS1:f:0 -e one:16M")
-		s.same(t, "dump f -f 1"+sizes)
+		name := fmt.Sprintf("%d, %dM", g.Sector, g.Align/mib)
+		trials = append(trials, trial{name, func(t *testing.T) { directSizes(t, g) }})
 	}
+	several(t, directAtOnce, trials...)
+}
+
+func directSizes(t *testing.T, g ondisk.Geometry) {
+	s := bothSides(t, image{size: 24 * mib})
+	sizes := fmt.Sprintf(" -Z %d -A %dM", g.Sector, g.Align/mib)
+	s.same(t, "init -s LS1:1:f:0 -o 5"+sizes)
+	s.same(t, "init -r LS1:R:f:8M"+sizes)
+	s.same(t, "init -r LS1:R:f:8M -n 251"+sizes)
+	s.same(t, "init -r LS1:R:f:8M -n 16"+sizes)
+	s.same(t, "dump f"+sizes)
+	s.same(t, "dump f:8M")
+	s.same(t, "read_leader -s LS1:3:f:0")
+	s.same(t, "read_leader -r LS1:R:f:8M")
+	s.same(t, "format -x LS1:f:0"+sizes)
+	s.same(t, "lookup -x LS1:f:0")
+	s.same(t, "update -x LS1:f:0 -e one:16M")
+	s.same(t, "dump f -f 1"+sizes)
 }
 
 // TestDirectClear: stock stores its clock, which may move on between the two commands.
 func TestDirectClear(t *testing.T) {
-	t.Parallel()
+	working(t)
 	s := bothSides(t, image{size: mib})
 	for try := range 5 {
 		before := [2]outcome{s.run(t, 0, "init -r LS1:R:f:0 -z 1"), s.run(t, 1, "init -r LS1:R:f:0 -z 1")}
@@ -254,18 +313,19 @@ type dumpCase struct {
 }
 
 func TestDirectDump(t *testing.T) {
-	t.Parallel()
+	working(t)
+	var trials []trial
 	for _, cases := range []map[string]dumpCase{dumpsOfMuch(), dumpsOfOddities()} {
 		for name, c := range cases {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
+			trials = append(trials, trial{name, func(t *testing.T) {
 				s := bothSides(t, c.image)
 				for _, command := range c.commands {
 					s.same(t, command)
 				}
-			})
+			}})
 		}
 	}
+	several(t, directAtOnce, trials...)
 }
 
 func dumpsOfMuch() map[string]dumpCase {
@@ -355,35 +415,41 @@ func dumpsOfOddities() map[string]dumpCase {
 }
 
 func TestDirectDumpSearch(t *testing.T) {
-	t.Parallel()
+	working(t)
+	var trials []trial
 	for _, at := range []int64{1, 1023, 1024, 1500} {
-		s := bothSides(t, image{size: 0})
-		for _, dir := range s.dir {
-			if err := os.Symlink("f", filepath.Join(dir, "a:b")); err != nil {
-				t.Fatal(err)
-			}
-		}
-		s.sameOutput(t, fmt.Sprintf("init -r LS1:R:f:%dM", at))
-		for _, c := range []string{
-			"", ":500M", ":476M", ":477M", ":1490M:10M", ":1490M:11M", ":1490M:10485761", ":0:2000M",
-		} {
-			s.sameOutput(t, "dump f"+c)
-		}
-		s.sameOutput(t, fmt.Sprintf(`dump a\:b:%dM`, at))
+		trials = append(trials, trial{fmt.Sprint(at), func(t *testing.T) { dumpSearch(t, at) }})
 	}
+	several(t, directAtOnce, trials...)
+}
+
+func dumpSearch(t *testing.T, at int64) {
+	s := bothSides(t, image{size: 0})
+	for _, dir := range s.dir {
+		if err := os.Symlink("f", filepath.Join(dir, "a:b")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.sameOutput(t, fmt.Sprintf("init -r LS1:R:f:%dM", at))
+	for _, c := range []string{
+		"", ":500M", ":476M", ":477M", ":1490M:10M", ":1490M:11M", ":1490M:10485761", ":0:2000M",
+	} {
+		s.sameOutput(t, "dump f"+c)
+	}
+	s.sameOutput(t, fmt.Sprintf(`dump a\:b:%dM`, at))
 }
 
 // sameOutput is same without a look at the files.
 func (s *sides) sameOutput(t *testing.T, command string) {
 	t.Helper()
-	if stock, own := s.run(t, 0, command), s.run(t, 1, command); stock != own {
+	if stock, own := s.both(t, command); stock != own {
 		t.Errorf("sanlock direct %s\nstock, exit code %d:\n%s\nours, exit code %d:\n%s",
 			command, stock.code, stock.out, own.code, own.out)
 	}
 }
 
 func TestDirectReadLeader(t *testing.T) {
-	t.Parallel()
+	working(t)
 	parts := map[int64]string{
 		0: "d05-delta-bitmap-512", 512: "d07-delta-shortname-512", mib: "p02-paxos-owned-ex-512",
 		3 * mib: "p13-paxos-renamed-512", 4 * mib: "p12-paxos-clear-512", 5 * mib: "r03-rindex-entries-512",
@@ -410,6 +476,7 @@ func TestDirectReadLeader(t *testing.T) {
 	} {
 		s.sameResult(t, "read_leader "+c)
 	}
+	var trials []trial
 	for name, poke := range map[string]map[int64]string{
 		"delta magic": {0: "\x00\x00\x00\x00"}, "delta version": {6: "\x05"}, "delta name": {56: "X"},
 		"delta checksum": {168: "\x00"}, "delta sector 1024": {12: "\x00\x04"},
@@ -420,18 +487,18 @@ func TestDirectReadLeader(t *testing.T) {
 		"paxos name":     {mib + 56: "X"},
 		"paxos resource": {mib + 104: "X"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+		trials = append(trials, trial{name, func(t *testing.T) {
 			s := bothSides(t, image{size: 8 * mib, parts: parts, poke: poke})
 			for _, c := range []string{"-s LS1:1:f:0", "-s LS1:2:f:0", "-s LS1:9:f:0", "-r LS1:RES1:f:1M"} {
 				s.same(t, "read_leader "+c)
 			}
-		})
+		}})
 	}
+	several(t, directAtOnce, trials...)
 }
 
 func TestDirectWriteLeader(t *testing.T) {
-	t.Parallel()
+	working(t)
 	s := bothSides(t, image{size: 8 * mib, parts: map[int64]string{
 		0: "d05-delta-bitmap-512", 512: "d07-delta-shortname-512", mib: "p02-paxos-owned-ex-512",
 	}, poke: map[int64]string{200: "left", mib + 200: "left", mib + 480: "left"}})
@@ -492,7 +559,7 @@ func (s *sides) takeChecksums(t *testing.T, offsets ...int64) {
 }
 
 func TestDirectIndex(t *testing.T) {
-	t.Parallel()
+	working(t)
 	s := bothSides(t, image{size: 16 * mib})
 	for _, c := range []string{
 		"format -x LS1:f:1M", "format -x LS1:f", "format -x LS1", "format -x LS1:", "format -x :f:1M",
@@ -524,7 +591,7 @@ func TestDirectIndex(t *testing.T) {
 // and
 // its rebuild lists leases of other lockspaces.
 func TestDirectIndexSafe(t *testing.T) {
-	t.Parallel()
+	working(t)
 	s := bothSides(t, image{size: 16 * mib})
 	s.run(t, 1, "format -x LS1:f:1M")
 	for _, c := range []string{
@@ -544,7 +611,7 @@ func TestDirectIndexSafe(t *testing.T) {
 }
 
 func TestDirectNextFree(t *testing.T) {
-	t.Parallel()
+	working(t)
 	s := bothSides(t, image{size: 8 * mib})
 	for _, c := range []string{
 		"init -s LS1:1:f:0", "init -r LS1:a:f:1M", "init -r LS1:b:f:2M", "format -x LS1:f:4M",
@@ -561,7 +628,7 @@ func TestDirectNextFree(t *testing.T) {
 
 // TestDirectAcquire: timestamps may move on between the two commands, so files are not compared.
 func TestDirectAcquire(t *testing.T) {
-	t.Parallel()
+	waiting(t)
 	s := bothSides(t, image{size: 16 * mib})
 	for _, c := range []string{
 		"init -r LS1:R:f:1M", "init -s LS1:1:f:0", "release -r LS1:R:f:1M", "release -r LS1:R:f:1M -i 1 -g 1",
@@ -611,7 +678,7 @@ func timeless(dump string) string {
 }
 
 func TestDirectHostID(t *testing.T) {
-	t.Parallel()
+	waiting(t)
 	s := bothSides(t, image{size: 8 * mib})
 	for _, c := range []string{
 		"init -s LS1:1:f:0 -o 1", "acquire_id -s LS1:1:f:0 -o 1 -e foo", "renew_id -s LS1:1:f:0 -o 1",
@@ -644,21 +711,27 @@ func TestDirectHostID(t *testing.T) {
 
 // TestDirectSectorSize: without -Z the device's sector size decides.
 func TestDirectSectorSize(t *testing.T) {
-	t.Parallel()
+	working(t)
+	var trials []trial
 	for _, sector := range []int{512, 4096} {
-		stock, own := need.Loop(t, sector, 16*mib), need.Loop(t, sector, 16*mib)
-		s := emptySides(t)
-		for side, dev := range []string{stock, own} {
-			if err := os.Symlink(dev, filepath.Join(s.dir[side], "f")); err != nil {
-				t.Fatal(err)
-			}
+		trials = append(trials, trial{fmt.Sprint(sector), func(t *testing.T) { directOnSectors(t, sector) }})
+	}
+	several(t, directAtOnce, trials...)
+}
+
+func directOnSectors(t *testing.T, sector int) {
+	stock, own := newLoop(t, sector, 16*mib), newLoop(t, sector, 16*mib)
+	s := emptySides(t)
+	for side, dev := range []string{stock, own} {
+		if err := os.Symlink(dev, filepath.Join(s.dir[side], "f")); err != nil {
+			t.Fatal(err)
 		}
-		for _, c := range []string{
-			"init -s LS1:1:f:0", "init -r LS1:R:f:8M", "dump f -f 2", "dump f:8M -f 2", "read_leader -s LS1:5:f:0",
-			"init -r LS1:R:f:16M", "init -r LS1:R:f:8M -Z 512 -A 1M", "init -s LS1:1:f:512", "dump f:512",
-			"format -x LS1:f:0", "lookup -x LS1:f:0", "rebuild -x LS1:f:0", "dump f:0:16M -f 1",
-		} {
-			s.same(t, c)
-		}
+	}
+	for _, c := range []string{
+		"init -s LS1:1:f:0", "init -r LS1:R:f:8M", "dump f -f 2", "dump f:8M -f 2", "read_leader -s LS1:5:f:0",
+		"init -r LS1:R:f:16M", "init -r LS1:R:f:8M -Z 512 -A 1M", "init -s LS1:1:f:512", "dump f:512",
+		"format -x LS1:f:0", "lookup -x LS1:f:0", "rebuild -x LS1:f:0", "dump f:0:16M -f 1",
+	} {
+		s.same(t, c)
 	}
 }

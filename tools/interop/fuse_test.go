@@ -55,7 +55,7 @@ const (
 // newFrailDisk mounts such storage and formats a lockspace and leases R1, R2 … of it there.
 func newFrailDisk(t testing.TB, space string, leases int) *frailDisk {
 	t.Helper()
-	sanlock := need.Program(t, "sanlock")
+	sanlock := theirs(t)
 	need.Root(t)
 	dir := t.TempDir()
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)

@@ -87,7 +87,7 @@ func TestLogTexts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
-	t.Parallel()
+	waiting(t)
 	var trials []trial
 	var mu sync.Mutex
 	var stock []string // lines of all trials

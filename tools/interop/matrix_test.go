@@ -1,16 +1,14 @@
 package interop
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/tenurelock/tenure/tools/need"
 )
 
 // The tests of this file give every option to every action, with good values, bad ones and none, to Debian's
@@ -77,10 +75,10 @@ func (o said) stricter(stock said) bool {
 
 // TestClientOptions gives every option to every action of `sanlock client`.
 func TestClientOptions(t *testing.T) {
-	need.Program(t, "sanlock")
+	working(t)
+	theirs(t)
 	for _, base := range clientBases {
 		t.Run(base, func(t *testing.T) {
-			t.Parallel()
 			r := record(t, 0)
 			matrix("howeafsrOPuxzAZdpnmig", values, func(option ...string) {
 				if negative(option) && option[0] == "-o" {
@@ -115,7 +113,7 @@ var directBases = []string{
 // Debian's program.
 func directSides(t *testing.T) [2]string {
 	t.Helper()
-	dirs := [2]string{t.TempDir(), t.TempDir()}
+	dirs := [2]string{memoryDir(t), memoryDir(t)} // no offset in these lines is within a sector
 	f := filepath.Join(dirs[0], "f")
 	if err := os.WriteFile(f, make([]byte, 8*mib), 0o600); err != nil {
 		t.Fatal(err)
@@ -143,10 +141,11 @@ func sameFile(t *testing.T, dirs [2]string) {
 
 // TestDirectOptions gives every option to every action of `sanlock direct`.
 func TestDirectOptions(t *testing.T) {
-	need.Program(t, "sanlock")
+	working(t)
+	theirs(t)
+	var trials []trial
 	for _, base := range directBases {
-		t.Run(base, func(t *testing.T) {
-			t.Parallel()
+		trials = append(trials, trial{base, func(t *testing.T) {
 			dirs := directSides(t)
 			matrix("anmfzoigeZA", values[:9], func(option ...string) {
 				if negative(option) || option[0] == "-z" && strings.HasPrefix(base, "init -r") {
@@ -165,7 +164,11 @@ func TestDirectOptions(t *testing.T) {
 					}
 					return append(line, option...)
 				}
-				want, got := runDebian(t, "", args(0)), runOurs("", args(1))
+				var want said
+				var stock sync.WaitGroup
+				stock.Go(func() { want = runDebian(t, "", args(0)) })
+				got := runOurs("", args(1))
+				stock.Wait()
 				if got.stricter(want) {
 					sameFile(t, dirs)
 					return
@@ -178,22 +181,17 @@ func TestDirectOptions(t *testing.T) {
 				}
 				sameBytes(t, args(1), dirs)
 			})
-		})
+		}})
 	}
+	several(t, directAtOnce, trials...)
 }
 
 func sameBytes(t *testing.T, args []string, dirs [2]string) {
 	t.Helper()
-	var p [2][]byte
-	for side, dir := range dirs {
-		var err error
-		if p[side], err = os.ReadFile(filepath.Join(dir, "f")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if bytes.Equal(p[0], p[1]) {
+	if equalFiles(t, dirs) {
 		return
 	}
+	p := bothFiles(t, dirs)
 	if at := differAt(p); at >= 0 || len(p[0]) != len(p[1]) {
 		t.Fatalf("%q: the files of %d and %d bytes differ from byte %d on", args, len(p[0]), len(p[1]), at)
 	}

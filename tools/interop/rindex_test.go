@@ -19,7 +19,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tenurelock/tenure/leases/ondisk"
-	"github.com/tenurelock/tenure/tools/need"
 )
 
 // Commands and flags of the resource index (spec sanlock-daemon 1.5 and 1.7).
@@ -180,9 +179,9 @@ func indexDisk(t *testing.T, l layout, file bool, areas int64) disk {
 			t.Fatal(err)
 		}
 	} else {
-		d.path = need.Loop(t, int(l.sector), areas*l.align)
+		d.path = newLoop(t, int(l.sector), areas*l.align)
 	}
-	d.init(t, need.Program(t, "sanlock"), "-s", "LS:0:"+d.path+":0", "-o", fmt.Sprint(ioTimeout))
+	d.init(t, theirs(t), "-s", "LS:0:"+d.path+":0", "-o", fmt.Sprint(ioTimeout))
 	return d
 }
 
@@ -406,7 +405,7 @@ func requestsJoined(x, y, align int64, sizes uint32) []indexAsk {
 // TestIndexTwins gives the same requests to both daemons, which must give the same answers, byte for byte,
 // and leave the same bytes on their devices.
 func TestIndexTwins(t *testing.T) {
-	t.Parallel()
+	working(t)
 	sizes := map[int64]uint32{512: 0x110, 4096: 0x280}
 	run := func(sector int64, file bool) func(t *testing.T) {
 		return func(t *testing.T) {
@@ -428,7 +427,7 @@ func TestIndexTwins(t *testing.T) {
 // TestIndexTogether lets a host of each kind create resources in one index at the same time. None may be
 // lost, and no offset be used twice.
 func TestIndexTogether(t *testing.T) {
-	t.Parallel()
+	working(t)
 	const each = 50
 	run := func(l layout, sizes uint32) func(t *testing.T) {
 		return func(t *testing.T) {
@@ -504,7 +503,7 @@ func createAll(t *testing.T, w *twin, n int, made map[string]int64) {
 
 // TestIndexSafer shows where ours does not follow stock: nothing that somebody holds is written over.
 func TestIndexSafer(t *testing.T) {
-	t.Parallel()
+	waiting(t)
 	l := layouts[512]
 	d := indexDisk(t, l, false, indexAreas)
 	nodes := cluster(t, d.path, debian, tenure)
@@ -567,8 +566,8 @@ func TestIndexSafer(t *testing.T) {
 // TestIndexCommandLines gives the same lines to each command line beside each daemon, four cases that must
 // print the same.
 func TestIndexCommandLines(t *testing.T) {
-	t.Parallel()
-	need.Program(t, "sanlock")
+	waiting(t)
+	theirs(t)
 	var outs [4]string
 	run := func(i int, k kind, debianCLI bool) func(t *testing.T) {
 		return func(t *testing.T) {
@@ -616,7 +615,7 @@ func TestIndexCommandLines(t *testing.T) {
 // told to be created is there, the host of the other kind goes on as soon as the killed one is back with a
 // new generation, and no offset has two users.
 func TestIndexKilled(t *testing.T) {
-	t.Parallel()
+	waiting(t)
 	run := func(victim, survivor kind) func(t *testing.T) {
 		return func(t *testing.T) {
 			const rounds = 4

@@ -14,7 +14,6 @@ import (
 
 	"github.com/tenurelock/tenure/leases"
 	"github.com/tenurelock/tenure/leases/ondisk"
-	"github.com/tenurelock/tenure/tools/need"
 )
 
 // The size of the soak: two hosts of ours, both in every lockspace, with half of the clients each. Half of what
@@ -49,13 +48,11 @@ func TestSoak(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 70 seconds")
 	}
-	d := disk{need.Loop(t, 512, (soakSpaces*(soakLeases+1))<<20), layouts[512]}
+	d := disk{newLoop(t, 512, (soakSpaces*(soakLeases+1))<<20), layouts[512]}
 	s := &soak{disk: d, states: make([]leaseState, soakSpaces*soakLeases)}
 	s.format(t, soakSpaces, soakLeases)
 	nodes := []*node{start(t, tenure, 1), start(t, tenure, 2)}
-	for _, n := range nodes {
-		s.membership(t, n, addSpace)
-	}
+	s.membership(t, nodes, addSpace)
 	// One turn of everybody first: what a daemon keeps for good, it has by then.
 	s.everybody(t, nodes, 2*time.Second)
 	var before []usage
@@ -66,9 +63,7 @@ func TestSoak(t *testing.T) {
 	for i, n := range nodes {
 		n.backTo(t, before[i])
 	}
-	for _, n := range nodes {
-		s.membership(t, n, removeSpace)
-	}
+	s.membership(t, nodes, removeSpace)
 	t.Logf("%d grants, %d refusals (%d after many tries to share), %d conversions, %d deaths", s.grants.Load(),
 		s.refusals.Load(), s.tired.Load(), s.conversions.Load(), s.deaths.Load())
 	if s.tired.Load() > s.grants.Load()/1000 {
@@ -85,7 +80,7 @@ func TestThousandClients(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 40 seconds")
 	}
-	d := disk{need.Loop(t, 512, (crowd+1)<<20), layouts[512]}
+	d := disk{newLoop(t, 512, (crowd+1)<<20), layouts[512]}
 	s := &soak{disk: d}
 	s.format(t, 1, crowd)
 	n := start(t, tenure, 1)
@@ -177,9 +172,16 @@ func (s *soak) format(t *testing.T, spaces, leasesEach int) {
 		name := leases.NameOf(fmt.Sprintf("S%d", i))
 		area := i * (leasesEach + 1)
 		put(ondisk.FormatLockspace(g, name, soakIO), area)
+		// One of them is made as a whole, a megabyte; the others differ in the name.
+		head := ondisk.FormatResource(g, name, leases.NameOf("R"), soakHosts)[:2*s.sector]
+		leader, err := ondisk.DecodeLeader(head)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for k := range leasesEach {
-			lease := ondisk.FormatResource(g, name, leases.NameOf(fmt.Sprintf("R%d", k)), soakHosts)
-			put(lease[:2*s.sector], area+1+k)
+			leader.ResourceName = leases.NameOf(fmt.Sprintf("R%d", k))
+			leader.Encode(head)
+			put(head, area+1+k)
 		}
 	}
 	if err := f.Sync(); err != nil {
@@ -206,12 +208,13 @@ func (s *soak) lease(i int) lease {
 func addSpace(n *node, l lockspace) (int32, error)    { return addLockspace(n.runDir, l, soakIO) }
 func removeSpace(n *node, l lockspace) (int32, error) { return remLockspace(n.runDir, l) }
 
-// membership joins or leaves all lockspaces at once.
-func (s *soak) membership(t *testing.T, n *node, do func(*node, lockspace) (int32, error)) {
+// membership lets all nodes join or leave all lockspaces at once.
+func (s *soak) membership(t *testing.T, nodes []*node, do func(*node, lockspace) (int32, error)) {
 	t.Helper()
 	var wg sync.WaitGroup
-	for i := range soakSpaces {
+	for i := range soakSpaces * len(nodes) {
 		wg.Go(func() {
+			n, i := nodes[i%len(nodes)], i/len(nodes)
 			if rv, err := do(n, s.space(n, i)); err != nil || rv != 0 {
 				t.Errorf("%s: S%d: %d, %v", n, i, rv, err)
 			}
@@ -219,7 +222,7 @@ func (s *soak) membership(t *testing.T, n *node, do func(*node, lockspace) (int3
 	}
 	wg.Wait()
 	if t.Failed() {
-		t.Fatal(n.tail())
+		t.Fatal(nodes[0].tail(), nodes[1].tail())
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 
 	"github.com/tenurelock/tenure/daemon/sanlockwire"
 	"github.com/tenurelock/tenure/leases"
-	"github.com/tenurelock/tenure/tools/need"
 )
 
 // question is one line of what testdata/texts.c is asked, and what our parsers say to it in its words.
@@ -123,8 +122,8 @@ func someText(r *rand.Rand, pieces ...string) string {
 // TestTextsOfTheLibrary asks Debian's library and our parsers the same: what a text says, and how it is
 // written again. The texts are the ones that scripts have, and random ones.
 func TestTextsOfTheLibrary(t *testing.T) {
-	t.Parallel()
-	need.Program(t, "sanlock")
+	working(t)
+	theirs(t)
 	// Stock's library writes a name of 48 bytes and what lies behind it.
 	long := strings.Repeat("n", leases.NameSize-1)
 	var all []question
@@ -165,8 +164,8 @@ func TestTextsOfTheLibrary(t *testing.T) {
 
 // TestNumbersOfTheLibrary: whatever number the library has words for, we have a name and a sentence for.
 func TestNumbersOfTheLibrary(t *testing.T) {
-	t.Parallel()
-	need.Program(t, "sanlock")
+	working(t)
+	theirs(t)
 	var all []question
 	for n := -1; n > -400; n-- {
 		all = append(all, question{word: "number", text: fmt.Sprint(n)})

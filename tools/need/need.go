@@ -57,6 +57,12 @@ func RealTime(tb testing.TB) {
 // returns the device's path. It is detached when the test ends.
 func Loop(tb testing.TB, sectorSize int, size int64) string {
 	tb.Helper()
+	return LoopIn(tb, tb.TempDir(), sectorSize, size)
+}
+
+// LoopIn is Loop with the file, loop.img, in a directory that the caller removes: after the device is detached.
+func LoopIn(tb testing.TB, dir string, sectorSize int, size int64) string {
+	tb.Helper()
 	if os.Geteuid() != 0 {
 		unmet(tb, "loop", "attaching a loop device needs root")
 	}
@@ -64,7 +70,7 @@ func Loop(tb testing.TB, sectorSize int, size int64) string {
 	if err != nil {
 		unmet(tb, "loop", "no losetup on this machine")
 	}
-	backing := filepath.Join(tb.TempDir(), "loop.img")
+	backing := filepath.Join(dir, "loop.img")
 	if err := os.WriteFile(backing, nil, 0o600); err != nil {
 		tb.Fatal(err)
 	}
