@@ -19,7 +19,7 @@ import (
 // serves, with that one file. Its bytes lie in memory, where the test sees them whatever the daemons see.
 type frailDisk struct {
 	disk
-	fd int // /dev/fuse
+	dev *os.File // /dev/fuse
 
 	mu     sync.Mutex
 	bytes  []byte
@@ -58,18 +58,19 @@ func newFrailDisk(t testing.TB, space string, leases int) *frailDisk {
 	sanlock := theirs(t)
 	need.Root(t)
 	dir := t.TempDir()
-	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		t.Skip("needs FUSE: ", err)
 	}
 	d := &frailDisk{
-		disk: disk{filepath.Join(dir, "disk"), layouts[512]}, fd: fd, bytes: make([]byte, int64(leases+1)<<20),
+		disk: disk{filepath.Join(dir, "disk"), layouts[512]}, bytes: make([]byte, int64(leases+1)<<20),
 	}
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fd)
 	if err := unix.Mount("frail", dir, "fuse", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		unix.Close(fd)
 		t.Skip("needs FUSE: ", err)
 	}
+	d.dev = os.NewFile(uintptr(fd), "/dev/fuse") // after the mount: what is not mounted cannot be waited for
 	var serving sync.WaitGroup
 	serving.Go(d.serve)
 	t.Cleanup(func() {
@@ -77,8 +78,11 @@ func newFrailDisk(t testing.TB, space string, leases int) *frailDisk {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
+		// Daemons in mount namespaces of their own, of other tests, may have the file system mounted for long.
+		if err := d.dev.Close(); err != nil {
+			t.Error(err)
+		}
 		serving.Wait()
-		unix.Close(fd)
 	})
 	d.init(t, sanlock, "-s", space+":0:"+d.path+":0", "-o", fmt.Sprint(ioTimeout))
 	for i := range leases {
@@ -137,16 +141,16 @@ func (d *frailDisk) peek(off int64, n int) []byte {
 	return append([]byte(nil), d.bytes[off:off+int64(n)]...)
 }
 
-// serve answers the kernel until the file system is unmounted.
+// serve answers the kernel until the device is closed.
 func (d *frailDisk) serve() {
 	p := make([]byte, fuseMaxWrite+1<<16)
 	for {
-		n, err := unix.Read(d.fd, p)
+		n, err := d.dev.Read(p)
 		switch {
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOENT):
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ENOENT):
 			continue
 		case err != nil || n < fuseInHead:
-			return // ENODEV: unmounted
+			return // closed, or ENODEV: nobody has it mounted
 		}
 		d.answer(append([]byte(nil), p[:n]...))
 	}
@@ -249,8 +253,8 @@ func (d *frailDisk) reply(p []byte, errno unix.Errno, body []byte) {
 	binary.LittleEndian.PutUint32(out[0:], uint32(fuseOutHead+len(body)))
 	binary.LittleEndian.PutUint32(out[4:], uint32(-int32(errno)))
 	copy(out[8:16], p[8:16])
-	if _, err := unix.Write(d.fd, append(out, body...)); err != nil && !errors.Is(err, unix.ENOENT) &&
-		!errors.Is(err, unix.ENODEV) {
+	if _, err := d.dev.Write(append(out, body...)); err != nil && !errors.Is(err, unix.ENOENT) &&
+		!errors.Is(err, unix.ENODEV) && !errors.Is(err, os.ErrClosed) {
 		fmt.Fprintln(os.Stderr, "frail disk: answer:", err) // the daemon will see a hang, and the test fail
 	}
 }
