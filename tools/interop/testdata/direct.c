@@ -52,7 +52,7 @@ int main(int argc, char *argv[])
 	say("direct_write_resource beyond the end", sanlock_direct_write_resource(lease(&l, "LS", "B", 100), 0, 0, 0));
 	tell("the same");
 	ls.host_id = 1;
-	say("add_lockspace", sanlock_add_lockspace_timeout(&ls, 0, 1));
+	say("add_lockspace", sanlock_add_lockspace_timeout(&ls, 0, 2));
 	fd = sanlock_register();
 	r = lease(&l, "LS", "B", 1);
 	say("acquire", sanlock_acquire(fd, -1, 0, 1, &r, NULL));

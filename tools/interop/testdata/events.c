@@ -51,7 +51,7 @@ static int there(const char *word)
 
 	space(&ls, "LS", 2, 0);
 	if (!strcmp(word, "join"))
-		return sanlock_add_lockspace_timeout(&ls, 0, 1);
+		return sanlock_add_lockspace_timeout(&ls, 0, 2);
 	if (!strcmp(word, "leave"))
 		return sanlock_rem_lockspace(&ls, 0);
 	if (!strcmp(word, "event"))
@@ -170,7 +170,7 @@ static void receivers(void)
 	say("event to all from host 2", elsewhere("event to all"));
 	next(a, 0x55);
 	say("clear", elsewhere("clear"));
-	usleep(4 * 1000 * 1000);
+	usleep(8 * 1000 * 1000);
 	drain(a);
 	say("end_event", sanlock_end_event(a, "LS", 0));
 	say("end_event closed", sanlock_end_event(-1, "LS", 0));
@@ -248,7 +248,7 @@ int main(int argc, char *argv[])
 	say("write_resource", sanlock_write_resource(lease(&l, "LS", "R1", 1), 0, 0, 0));
 	say("set_event before", event_to(2, 0, 1, 0, 0));
 	ls.host_id = 1;
-	say("add_lockspace", sanlock_add_lockspace_timeout(&ls, 0, 1));
+	say("add_lockspace", sanlock_add_lockspace_timeout(&ls, 0, 2));
 	say("add_lockspace of host 2", elsewhere("join"));
 	until_hosts(2);
 	senders();

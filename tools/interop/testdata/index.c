@@ -177,7 +177,7 @@ int main(int argc, char *argv[])
 	format();
 	before();
 	ls.host_id = 1;
-	say("add_lockspace", sanlock_add_lockspace_timeout(&ls, 0, 1));
+	say("add_lockspace", sanlock_add_lockspace_timeout(&ls, 0, 2));
 	within();
 	say("rem_lockspace", sanlock_rem_lockspace(&ls, 0));
 	lookup("lookup after", "three", 0, 0);
