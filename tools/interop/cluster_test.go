@@ -29,6 +29,7 @@ const (
 	watchSlop = 2*ioTimeout + 2  // a renewal is seen by another host's next one at the latest
 	opTimeout = 3 * time.Minute  // no socket exchange of these tests may take longer
 	startWait = 10 * time.Second // from exec of a daemon to a socket that answers
+	stopWait  = 10 * time.Second // from SIGTERM to a daemon's end
 	pollPause = 100 * time.Millisecond
 )
 
@@ -156,7 +157,7 @@ func (n *node) stop(t testing.TB) {
 		select {
 		case <-n.done:
 			return
-		case <-time.After(3 * time.Second):
+		case <-time.After(stopWait):
 			t.Errorf("%s ignores SIGTERM though it is in no lockspace", n)
 		}
 	}
