@@ -36,7 +36,7 @@ var clientPrograms = []clientProgram{
 // TestDebianLibraries runs programs that use Debian's client libraries, once against Debian's daemon and
 // once against ours, each on an empty device. What they print must be equal to the byte but for the device's name.
 func TestDebianLibraries(t *testing.T) {
-	waiting(t)
+	waiting(t, 30)
 	need.Root(t)
 	var trials []trial
 	for _, p := range clientPrograms {

@@ -166,7 +166,7 @@ var configCases = []struct {
 // TestConfiguration starts Debian's daemon and ours with the same configuration file and options and compares
 // what status -D shows of them.
 func TestConfiguration(t *testing.T) {
-	waiting(t)
+	waiting(t, 15)
 	var trials []trial
 	for _, c := range configCases {
 		trials = append(trials, trial{c.name, func(t *testing.T) {
@@ -185,7 +185,7 @@ func TestConfiguration(t *testing.T) {
 // TestConfiguredLog compares what comes into the log file: whether there are lines of debug and of warnings,
 // and by which clock.
 func TestConfiguredLog(t *testing.T) {
-	waiting(t)
+	waiting(t, 10)
 	var trials []trial
 	const warning = "Running in unprivileged mode"
 	const debug = "cmd_status"

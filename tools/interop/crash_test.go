@@ -61,7 +61,7 @@ func localConfig(d disk, r lease, dev device.Device) resource.Config {
 // value and is refused; we find ourselves the owner by its hand. Our release leaves the leader alone and
 // says so in our block, and Debian's host acquires without waiting.
 func TestPoint5(t *testing.T) {
-	waiting(t)
+	waiting(t, 10)
 	together(t,
 		trial{"512", func(t *testing.T) { committedByDebian(t, newDisk(t, 512, 1)) }},
 		trial{"4096", func(t *testing.T) { committedByDebian(t, newDisk(t, 4096, 1)) }})
@@ -144,7 +144,7 @@ func TestPoint7(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 100 seconds")
 	}
-	waiting(t)
+	waiting(t, 100)
 	var crashes []crash
 	for i := range acquireTransfers {
 		crashes = append(crashes, crash{i, false}, crash{i, true})

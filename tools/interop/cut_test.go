@@ -44,7 +44,7 @@ func TestCut(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 2 minutes")
 	}
-	waiting(t)
+	measuring(t, 120)
 	lonely := cut{tenure, 2, hangs, true} // stock signals nobody then
 	trials := []trial{{lonely.String(), lonely.run}}
 	for _, kind := range []kind{tenure, debian} {
@@ -280,7 +280,7 @@ func (l *latencies) judge(t *testing.T, k kind) {
 // TestOpenHangs: a file server that has gone hangs the open of a lockspace, of which the kernel knows no
 // deadline. The joiner is told so after an io_timeout, and nobody else waits.
 func TestOpenHangs(t *testing.T) {
-	waiting(t)
+	waiting(t, 15)
 	dead, good := newFrailDisk(t, "LS", 1), newFrailDisk(t, "LT", 1)
 	n := start(t, tenure, 1)
 	defer dead.abort(t)

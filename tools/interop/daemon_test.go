@@ -40,7 +40,7 @@ func runDaemon(t *testing.T, k kind, runDir string, args ...string) ended {
 
 // TestDaemonRefuses: what keeps a daemon from starting is said and exits as with stock.
 func TestDaemonRefuses(t *testing.T) {
-	waiting(t)
+	waiting(t, 5)
 	need.Root(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
@@ -74,7 +74,7 @@ func TestDaemonRefuses(t *testing.T) {
 // TestDaemonDetaches: without -D the command ends with 0 and the daemon goes on, which the lock file names;
 // a second one ends with 0 too, though its daemon cannot start.
 func TestDaemonDetaches(t *testing.T) {
-	waiting(t)
+	waiting(t, 10)
 	need.Root(t)
 	for _, k := range []kind{debian, tenure} {
 		dir := filepath.Join(t.TempDir(), "run")
@@ -170,7 +170,7 @@ func awaitNoSocket(t *testing.T, runDir string) {
 
 // TestRunDirectory: what the daemon makes there, and with which rights.
 func TestRunDirectory(t *testing.T) {
-	waiting(t)
+	waiting(t, 5)
 	modes := func(k kind) map[string]string {
 		n := start(t, k, 1)
 		all := map[string]string{}

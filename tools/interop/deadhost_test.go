@@ -14,7 +14,7 @@ func TestDeadHost(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 100 seconds")
 	}
-	waiting(t)
+	waiting(t, 95)
 	var trials []trial
 	for _, c := range []struct {
 		victim, taker kind

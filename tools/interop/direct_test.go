@@ -224,7 +224,7 @@ func differAt(p [2][]byte) int {
 }
 
 func TestDirectInit(t *testing.T) {
-	working(t)
+	working(t, 20)
 	const long = "aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeee" // 48 bytes
 	var trials []trial
 	for name, commands := range map[string][]string{
@@ -262,7 +262,7 @@ func TestDirectInit(t *testing.T) {
 }
 
 func TestDirectInitSizes(t *testing.T) {
-	working(t)
+	working(t, 15)
 	var trials []trial
 	for _, g := range ondisk.Geometries() {
 		name := fmt.Sprintf("%d, %dM", g.Sector, g.Align/mib)
@@ -290,7 +290,7 @@ func directSizes(t *testing.T, g ondisk.Geometry) {
 
 // TestDirectClear: stock stores its clock, which may move on between the two commands.
 func TestDirectClear(t *testing.T) {
-	working(t)
+	working(t, 5)
 	s := bothSides(t, image{size: mib})
 	for try := range 5 {
 		before := [2]outcome{s.run(t, 0, "init -r LS1:R:f:0 -z 1"), s.run(t, 1, "init -r LS1:R:f:0 -z 1")}
@@ -313,7 +313,7 @@ type dumpCase struct {
 }
 
 func TestDirectDump(t *testing.T) {
-	working(t)
+	working(t, 15)
 	var trials []trial
 	for _, cases := range []map[string]dumpCase{dumpsOfMuch(), dumpsOfOddities()} {
 		for name, c := range cases {
@@ -415,7 +415,7 @@ func dumpsOfOddities() map[string]dumpCase {
 }
 
 func TestDirectDumpSearch(t *testing.T) {
-	working(t)
+	working(t, 10)
 	var trials []trial
 	for _, at := range []int64{1, 1023, 1024, 1500} {
 		trials = append(trials, trial{fmt.Sprint(at), func(t *testing.T) { dumpSearch(t, at) }})
@@ -449,7 +449,7 @@ func (s *sides) sameOutput(t *testing.T, command string) {
 }
 
 func TestDirectReadLeader(t *testing.T) {
-	working(t)
+	working(t, 15)
 	parts := map[int64]string{
 		0: "d05-delta-bitmap-512", 512: "d07-delta-shortname-512", mib: "p02-paxos-owned-ex-512",
 		3 * mib: "p13-paxos-renamed-512", 4 * mib: "p12-paxos-clear-512", 5 * mib: "r03-rindex-entries-512",
@@ -498,7 +498,7 @@ func TestDirectReadLeader(t *testing.T) {
 }
 
 func TestDirectWriteLeader(t *testing.T) {
-	working(t)
+	working(t, 10)
 	s := bothSides(t, image{size: 8 * mib, parts: map[int64]string{
 		0: "d05-delta-bitmap-512", 512: "d07-delta-shortname-512", mib: "p02-paxos-owned-ex-512",
 	}, poke: map[int64]string{200: "left", mib + 200: "left", mib + 480: "left"}})
@@ -559,7 +559,7 @@ func (s *sides) takeChecksums(t *testing.T, offsets ...int64) {
 }
 
 func TestDirectIndex(t *testing.T) {
-	working(t)
+	working(t, 10)
 	s := bothSides(t, image{size: 16 * mib})
 	for _, c := range []string{
 		"format -x LS1:f:1M", "format -x LS1:f", "format -x LS1", "format -x LS1:", "format -x :f:1M",
@@ -591,7 +591,7 @@ func TestDirectIndex(t *testing.T) {
 // and
 // its rebuild lists leases of other lockspaces.
 func TestDirectIndexSafe(t *testing.T) {
-	working(t)
+	working(t, 5)
 	s := bothSides(t, image{size: 16 * mib})
 	s.run(t, 1, "format -x LS1:f:1M")
 	for _, c := range []string{
@@ -611,7 +611,7 @@ func TestDirectIndexSafe(t *testing.T) {
 }
 
 func TestDirectNextFree(t *testing.T) {
-	working(t)
+	working(t, 5)
 	s := bothSides(t, image{size: 8 * mib})
 	for _, c := range []string{
 		"init -s LS1:1:f:0", "init -r LS1:a:f:1M", "init -r LS1:b:f:2M", "format -x LS1:f:4M",
@@ -628,7 +628,7 @@ func TestDirectNextFree(t *testing.T) {
 
 // TestDirectAcquire: timestamps may move on between the two commands, so files are not compared.
 func TestDirectAcquire(t *testing.T) {
-	waiting(t)
+	waiting(t, 40)
 	s := bothSides(t, image{size: 16 * mib})
 	for _, c := range []string{
 		"init -r LS1:R:f:1M", "init -s LS1:1:f:0", "release -r LS1:R:f:1M", "release -r LS1:R:f:1M -i 1 -g 1",
@@ -678,7 +678,7 @@ func timeless(dump string) string {
 }
 
 func TestDirectHostID(t *testing.T) {
-	waiting(t)
+	waiting(t, 30)
 	s := bothSides(t, image{size: 8 * mib})
 	for _, c := range []string{
 		"init -s LS1:1:f:0 -o 1", "acquire_id -s LS1:1:f:0 -o 1 -e foo", "renew_id -s LS1:1:f:0 -o 1",
@@ -711,7 +711,7 @@ func TestDirectHostID(t *testing.T) {
 
 // TestDirectSectorSize: without -Z the device's sector size decides.
 func TestDirectSectorSize(t *testing.T) {
-	working(t)
+	working(t, 10)
 	var trials []trial
 	for _, sector := range []int{512, 4096} {
 		trials = append(trials, trial{fmt.Sprint(sector), func(t *testing.T) { directOnSectors(t, sector) }})

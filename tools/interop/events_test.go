@@ -66,7 +66,7 @@ func (c *conn) event(t *testing.T, within time.Duration) []byte {
 
 // TestEvents: an event that one kind of host sets arrives at the other kind, byte for byte as stock's.
 func TestEvents(t *testing.T) {
-	waiting(t)
+	waiting(t, 50)
 	var trials []trial
 	for _, sector := range []int64{512, 4096} {
 		trials = append(trials, trial{fmt.Sprint(sector), func(t *testing.T) { eventsBothWays(t, sector) }})

@@ -9,7 +9,7 @@ import (
 // TestJoinBesideDebian is point 2 of spec ondisk 10, as far as it goes without a death: what a host of one
 // kind sees of one of the other that joins and leaves. TestDeadHost has FAIL and DEAD.
 func TestJoinBesideDebian(t *testing.T) {
-	waiting(t)
+	waiting(t, 40)
 	var trials []trial
 	for _, c := range []struct{ watcher, joiner kind }{{debian, tenure}, {tenure, debian}, {tenure, tenure}} {
 		for _, sector := range []int64{512, 4096} {

@@ -87,7 +87,7 @@ func TestLogTexts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
-	waiting(t)
+	waiting(t, 35)
 	var trials []trial
 	var mu sync.Mutex
 	var stock []string // lines of all trials

@@ -46,7 +46,7 @@ func TestMixedCluster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 160 seconds")
 	}
-	working(t)
+	measuring(t, 160)
 	var trials []trial
 	for _, c := range []struct {
 		sector int64

@@ -23,7 +23,7 @@ func (r resourceArgs) withinSector(stock, ours int32) string {
 // TestOffsets looks at places that no lease can have: within a sector, around the end of the storage and
 // beyond it.
 func TestOffsets(t *testing.T) {
-	working(t)
+	working(t, 10)
 	var trials []trial
 	for _, dir := range []string{os.TempDir(), shm} {
 		if st, err := os.Stat(dir); err == nil && st.IsDir() {

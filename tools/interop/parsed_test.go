@@ -43,7 +43,7 @@ var ofOneRun = []struct {
 // TestTextsThatOthersParse runs the same story with stock's program and daemon, and with ours, and compares
 // what every command of parsedLines prints, and its exit code.
 func TestTextsThatOthersParse(t *testing.T) {
-	waiting(t)
+	waiting(t, 20)
 	need.Root(t)
 	var texts [2]map[string]said
 	for _, k := range []kind{debian, tenure} {

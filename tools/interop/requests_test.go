@@ -35,7 +35,7 @@ var demands = []demand{
 // TestRequests: what a request on a host of one kind does to the holder on a host of the other, within a few
 // renewals, is what it does between two hosts of stock's.
 func TestRequests(t *testing.T) {
-	waiting(t)
+	waiting(t, 40)
 	var trials []trial
 	for _, sector := range []int64{512, 4096} {
 		trials = append(trials, trial{fmt.Sprint(sector), func(t *testing.T) {

@@ -122,7 +122,7 @@ func TestResources(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
-	working(t)
+	working(t, 40)
 	w := newWorld(t, 1)
 	w.prepare()
 	for _, at := range []spot{spots[0], spots[4], spots[5], spots[7]} {
@@ -304,7 +304,7 @@ func (s scene) orphanValues() {
 // TestResourcesSafer: where stock gives a client what it did not ask for, or what another one has, ours
 // refuses (COMPATIBILITY.md).
 func TestResourcesSafer(t *testing.T) {
-	waiting(t)
+	waiting(t, 20)
 	want := map[kind]struct{ only, convert, hosts int32 }{debian: {0, 0, 0}, tenure: {-2, resultAgain, -22}}
 	for _, k := range []kind{debian, tenure} {
 		d := newDisk(t, 512, 3)

@@ -21,7 +21,7 @@ func TestRestart(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 100 seconds")
 	}
-	waiting(t)
+	waiting(t, 95)
 	together(t,
 		trial{"ours", func(t *testing.T) { killAndRestart(t, tenure) }},
 		trial{"debian", func(t *testing.T) { killAndRestart(t, debian) }},

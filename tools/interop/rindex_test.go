@@ -405,7 +405,7 @@ func requestsJoined(x, y, align int64, sizes uint32) []indexAsk {
 // TestIndexTwins gives the same requests to both daemons, which must give the same answers, byte for byte,
 // and leave the same bytes on their devices.
 func TestIndexTwins(t *testing.T) {
-	working(t)
+	working(t, 10)
 	sizes := map[int64]uint32{512: 0x110, 4096: 0x280}
 	run := func(sector int64, file bool) func(t *testing.T) {
 		return func(t *testing.T) {
@@ -427,7 +427,7 @@ func TestIndexTwins(t *testing.T) {
 // TestIndexTogether lets a host of each kind create resources in one index at the same time. None may be
 // lost, and no offset be used twice.
 func TestIndexTogether(t *testing.T) {
-	working(t)
+	working(t, 10)
 	const each = 50
 	run := func(l layout, sizes uint32) func(t *testing.T) {
 		return func(t *testing.T) {
@@ -503,7 +503,7 @@ func createAll(t *testing.T, w *twin, n int, made map[string]int64) {
 
 // TestIndexSafer shows where ours does not follow stock: nothing that somebody holds is written over.
 func TestIndexSafer(t *testing.T) {
-	waiting(t)
+	waiting(t, 15)
 	l := layouts[512]
 	d := indexDisk(t, l, false, indexAreas)
 	nodes := cluster(t, d.path, debian, tenure)
@@ -566,7 +566,7 @@ func TestIndexSafer(t *testing.T) {
 // TestIndexCommandLines gives the same lines to each command line beside each daemon, four cases that must
 // print the same.
 func TestIndexCommandLines(t *testing.T) {
-	waiting(t)
+	waiting(t, 15)
 	theirs(t)
 	var outs [4]string
 	run := func(i int, k kind, debianCLI bool) func(t *testing.T) {
@@ -615,7 +615,7 @@ func TestIndexCommandLines(t *testing.T) {
 // told to be created is there, the host of the other kind goes on as soon as the killed one is back with a
 // new generation, and no offset has two users.
 func TestIndexKilled(t *testing.T) {
-	waiting(t)
+	waiting(t, 60)
 	run := func(victim, survivor kind) func(t *testing.T) {
 		return func(t *testing.T) {
 			const rounds = 4

@@ -46,13 +46,15 @@ func soakTime() time.Duration {
 // answer. When all have left, both daemons must have what they had before the first client came.
 func TestSoak(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes 70 seconds")
+		t.Skip("takes 50 seconds")
 	}
+	begin := alone(t)
 	d := disk{newLoop(t, 512, (soakSpaces*(soakLeases+1))<<20), layouts[512]}
 	s := &soak{disk: d, states: make([]leaseState, soakSpaces*soakLeases)}
-	s.format(t, soakSpaces, soakLeases)
+	s.format(t, soakSpaces, soakLeases, soakIO)
 	nodes := []*node{start(t, tenure, 1), start(t, tenure, 2)}
 	s.membership(t, nodes, addSpace)
+	begin()
 	// One turn of everybody first: what a daemon keeps for good, it has by then.
 	s.everybody(t, nodes, 2*time.Second)
 	var before []usage
@@ -80,14 +82,16 @@ func TestThousandClients(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 40 seconds")
 	}
+	begin := alone(t)
 	d := disk{newLoop(t, 512, (crowd+1)<<20), layouts[512]}
 	s := &soak{disk: d}
-	s.format(t, 1, crowd)
+	s.format(t, 1, crowd, soakIO)
 	n := start(t, tenure, 1)
 	if rv, err := addSpace(n, s.space(n, 0)); err != nil || rv != 0 {
 		t.Fatalf("add_lockspace: %d, %v", rv, err)
 	}
 	n.space = s.space(n, 0)
+	begin()
 	clients := make([]*conn, crowd)
 	all := func(what string, do func(i int) (int32, error)) {
 		t.Helper()
@@ -155,7 +159,7 @@ type leaseState struct {
 
 // format writes lockspaces S0 … one after the other, each followed by its leases. Only the sectors that are
 // not zero are written: the device is new.
-func (s *soak) format(t *testing.T, spaces, leasesEach int) {
+func (s *soak) format(t *testing.T, spaces, leasesEach int, io uint16) {
 	t.Helper()
 	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
 	if err != nil {
@@ -171,7 +175,7 @@ func (s *soak) format(t *testing.T, spaces, leasesEach int) {
 	for i := range spaces {
 		name := leases.NameOf(fmt.Sprintf("S%d", i))
 		area := i * (leasesEach + 1)
-		put(ondisk.FormatLockspace(g, name, soakIO), area)
+		put(ondisk.FormatLockspace(g, name, io), area)
 		// One of them is made as a whole, a megabyte; the others differ in the name.
 		head := ondisk.FormatResource(g, name, leases.NameOf("R"), soakHosts)[:2*s.sector]
 		leader, err := ondisk.DecodeLeader(head)

@@ -66,7 +66,7 @@ func must(t testing.TB, who fmt.Stringer, what string, want int32) func(rv int32
 // TestPoint3: a held lease is refused with -243, a released one is granted; each grant is one version more,
 // and each host uses ballot numbers of its own.
 func TestPoint3(t *testing.T) {
-	waiting(t)
+	waiting(t, 15)
 	together(t,
 		trial{"512", func(t *testing.T) { inTurn(t, newDisk(t, 512, 1)) }},
 		trial{"4096", func(t *testing.T) { inTurn(t, newDisk(t, 4096, 1)) }})
@@ -125,7 +125,7 @@ func TestPoint4(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
 	}
-	working(t)
+	measuring(t, 65)
 	d := newDisk(t, 512, raceLeases)
 	// The larger host id has the better ballot numbers: half of the races are with ours below Debian's.
 	nodes := cluster(t, d.path, tenure, debian, tenure)
@@ -248,7 +248,7 @@ func (r *race) won(t *testing.T, sum *tally, w int, lost int32) error {
 // TestPoint6: shared with shared, shared against exclusive, conversion both ways, ours and Debian's in both
 // parts.
 func TestPoint6(t *testing.T) {
-	waiting(t)
+	waiting(t, 40)
 	var trials []trial
 	for _, kinds := range [][2]kind{{tenure, debian}, {debian, tenure}} {
 		for _, sector := range []int64{512, 4096} {
@@ -321,7 +321,7 @@ const (
 // may mean a lease that never times out (spec ondisk 8), make us refuse by default, and survive us if we are
 // told to go on.
 func TestPoint10(t *testing.T) {
-	waiting(t)
+	waiting(t, 20)
 	flagged := func(l *ondisk.Leader) {
 		newer(l)
 		l.Flags |= unknownFlag

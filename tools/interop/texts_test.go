@@ -122,7 +122,7 @@ func someText(r *rand.Rand, pieces ...string) string {
 // TestTextsOfTheLibrary asks Debian's library and our parsers the same: what a text says, and how it is
 // written again. The texts are the ones that scripts have, and random ones.
 func TestTextsOfTheLibrary(t *testing.T) {
-	working(t)
+	working(t, 5)
 	theirs(t)
 	// Stock's library writes a name of 48 bytes and what lies behind it.
 	long := strings.Repeat("n", leases.NameSize-1)
@@ -164,7 +164,7 @@ func TestTextsOfTheLibrary(t *testing.T) {
 
 // TestNumbersOfTheLibrary: whatever number the library has words for, we have a name and a sentence for.
 func TestNumbersOfTheLibrary(t *testing.T) {
-	working(t)
+	working(t, 5)
 	theirs(t)
 	var all []question
 	for n := -1; n > -400; n-- {

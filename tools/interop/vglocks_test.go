@@ -211,7 +211,7 @@ func vgEnd(s *story, say func(lvmwire.Request) lvmwire.Reply, wait lvmwire.Reque
 
 // TestVGLocks tells one host's story to each pair of daemons; what is answered and left on the disk must be the same.
 func TestVGLocks(t *testing.T) {
-	t.Parallel()
+	waiting(t, 45)
 	stories := make([][]string, len(pairs))
 	var trials []trial
 	for i, p := range pairs {
@@ -236,7 +236,7 @@ func TestVGLocks(t *testing.T) {
 // TestVGLocksAcross sets two hosts beside each other on one VG: what one holds the other is refused, whoever made
 // their daemons.
 func TestVGLocksAcross(t *testing.T) {
-	t.Parallel()
+	waiting(t, 60)
 	var trials []trial
 	for i, p := range [][2]int{{1, 0}, {0, 1}, {1, 1}, {2, 3}} {
 		a, b := pairs[p[0]], pairs[p[1]]

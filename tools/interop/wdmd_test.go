@@ -30,8 +30,8 @@ type watch struct {
 	once   sync.Once
 }
 
-// watchPlace is had by the test whose wdmd is at the system's socket, or that wants none to be there.
-var watchPlace sync.Mutex
+// watchPlace has the test whose wdmd is at the system's socket, or that wants none to be there.
+const watchPlace = "wdmd"
 
 // startWatch serves the watchdog at the system's socket. The test is skipped if this machine's own wdmd is there.
 func startWatch(t *testing.T) *watch {
@@ -115,7 +115,7 @@ func watched(t *testing.T) (fields []int, all string) {
 // TestWatchdog runs daemons of both kinds with our wdmd: it is told of each renewal, and lets go of the device
 // when the last lockspace is left.
 func TestWatchdog(t *testing.T) {
-	waiting(t, &watchPlace)
+	waitingFor(t, watchPlace, 60)
 	for _, k := range []kind{debian, tenure} {
 		t.Run(k.String(), func(t *testing.T) {
 			d := newDisk(t, 512, 1)
@@ -184,7 +184,7 @@ func TestWatchdogStops(t *testing.T) {
 // TestWatchdogClientDies kills a daemon of either kind that is in a lockspace: the last pet comes before the end
 // of its leases.
 func TestWatchdogClientDies(t *testing.T) {
-	waiting(t, &watchPlace)
+	waitingFor(t, watchPlace, 60)
 	for _, k := range []kind{debian, tenure} {
 		t.Run(k.String(), func(t *testing.T) {
 			d := newDisk(t, 512, 1)
@@ -216,7 +216,7 @@ func TestWatchdogClientDies(t *testing.T) {
 // TestWatchdogDies kills wdmd under a daemon of ours: it stops who holds leases, and goes on itself. Debian's dies
 // of SIGPIPE then.
 func TestWatchdogDies(t *testing.T) {
-	waiting(t, &watchPlace)
+	waitingFor(t, watchPlace, 20)
 	d := newDisk(t, 512, 1)
 	w := startWatch(t)
 	n := start(t, tenure, 1, "-w", "1")
@@ -257,7 +257,7 @@ func TestWatchdogDies(t *testing.T) {
 
 // TestNoWatchdog asks daemons of both kinds to join without a wdmd.
 func TestNoWatchdog(t *testing.T) {
-	waiting(t, &watchPlace)
+	waitingFor(t, watchPlace, 5)
 	need.Root(t)
 	if c, err := net.Dial("unix", wdmd.DefaultPlace().Socket); err == nil {
 		c.Close()
