@@ -2,6 +2,7 @@ package interop
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -17,29 +18,57 @@ import (
 const (
 	maliceLeases  = 8
 	maliceTime    = 25 * time.Second
+	maliceTries   = 3
 	malicePause   = 10 * time.Millisecond // between connections, so that the machine has time for the honest
 	maliceIdle    = 200                   // connections that send a part of a request and then nothing
 	maliceSilent  = 50                    // connections that ask and never read
 	malicePipe    = 200                   // requests in one write
 	settleLimit   = 30 * time.Second
-	maliceShare   = 3                      // times what a daemon that is left alone takes
 	exchangeLimit = 100 * time.Millisecond // of 99 in 100 acquires and releases by an honest client
 )
 
 // TestMalice lets clients do what clients do when they are broken, or want to break something, while honest
 // ones go on. Those must not notice; afterwards the daemon has as many descriptors as before, and every lease
-// that a dead client had is free. A second daemon that nobody molests tells what the machine is good for.
+// that a dead client had is free. A second daemon that nobody molests tells what the machine is good for. Where that
+// is little, malice alone takes the honest ones' time; so whoever did notice must do so again when the malicious
+// connections are half as many.
 func TestMalice(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 40 seconds")
 	}
-	d := newDisk(t, 512, maliceLeases+1)
-	n := cluster(t, d.path, tenure)[0]
-	quiet := newDisk(t, 512, 1)
-	control := cluster(t, quiet.path, tenure)[0]
-	molested, left := startHonest(t, n, d.lease(maliceLeases+1)), startHonest(t, control, quiet.lease(1))
+	begin := alone(t)
+	d, quiet := newDisk(t, 512, maliceLeases+1), newDisk(t, 512, 1)
+	n, control := start(t, tenure, 1), start(t, tenure, 1)
+	var joined sync.WaitGroup
+	joined.Go(func() { n.join(t, d.path) })
+	joined.Go(func() { control.join(t, quiet.path) })
+	joined.Wait()
+	molested, left := newHonest(t, n, d.lease(maliceLeases+1)), newHonest(t, control, quiet.lease(1))
+	begin()
 	before := n.resources(t)
-	m := malice{t: t, n: n, d: d}
+	m := malice{t: t, n: n, d: d, pause: malicePause}
+	for try := 1; ; try++ {
+		noticed := m.noticed(molested, left)
+		if noticed == "" || t.Failed() {
+			break
+		}
+		if try == maliceTries {
+			t.Error(noticed)
+			break
+		}
+		m.pause *= 2
+		t.Logf("%s; again with %v between connections", noticed, m.pause)
+	}
+	m.settled(before)
+	n.leave(t)
+	control.leave(t)
+}
+
+// noticed does everything that is bad for maliceTime, and returns what the molested one noticed more than who was left
+// alone.
+func (m *malice) noticed(molested, left *honest) string {
+	molested.begin(m.t)
+	left.begin(m.t)
 	var wg sync.WaitGroup
 	for _, do := range []func(){
 		m.cutRequests, m.dieAcquiring, m.closeHalf, m.oneByOne, m.pipeline, m.askAndNeverRead, m.garbage, m.killed,
@@ -51,45 +80,49 @@ func TestMalice(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	status, work := molested.end(t)
-	statusLeft, workLeft := left.end(t)
-	t.Logf("status: p99 %v, of a daemon that is left alone %v; acquire and release: %v, left alone %v",
+	status, work := molested.end(m.t)
+	statusLeft, workLeft := left.end(m.t)
+	m.t.Logf("status: p99 %v, of a daemon that is left alone %v; acquire and release: %v, left alone %v",
 		status, statusLeft, work, workLeft)
-	if limit := max(askLimit, maliceShare*statusLeft); status > limit {
-		t.Errorf("p99 of status is %v, want at most %v", status, limit)
+	if limit := max(askLimit, askShare*statusLeft); status > limit {
+		return fmt.Sprintf("p99 of status is %v, want at most %v", status, limit)
 	}
-	if limit := max(exchangeLimit, maliceShare*workLeft); work > limit {
-		t.Errorf("p99 of an honest client's exchanges is %v, want at most %v", work, limit)
+	if limit := max(exchangeLimit, askShare*workLeft); work > limit {
+		return fmt.Sprintf("p99 of an honest client's exchanges is %v, want at most %v", work, limit)
 	}
-	m.settled(before)
-	n.leave(t)
-	control.leave(t)
+	return ""
 }
 
 // honest is a client that acquires and releases, beside one that asks for the status.
 type honest struct {
-	asking *latencies
+	n      *node
+	lease  lease
 	c      *conn
+	asking *latencies
 	stop   chan struct{}
 	done   sync.WaitGroup
 	took   []time.Duration
 }
 
-func startHonest(t *testing.T, n *node, r lease) *honest {
+func newHonest(t *testing.T, n *node, r lease) *honest {
 	t.Helper()
-	h := &honest{asking: n.every(askPause), c: n.client(t), stop: make(chan struct{})}
+	h := &honest{n: n, lease: r, c: n.client(t)}
 	exchange(t, n, h.c, r) // whatever the first one allocates
+	return h
+}
+
+func (h *honest) begin(t *testing.T) {
+	h.asking, h.stop, h.took = h.n.every(askPause), make(chan struct{}), nil
 	h.done.Go(func() {
 		for {
 			select {
 			case <-h.stop:
 				return
 			case <-time.After(malicePause):
-				h.took = append(h.took, exchange(t, n, h.c, r))
+				h.took = append(h.took, exchange(t, h.n, h.c, h.lease))
 			}
 		}
 	})
-	return h
 }
 
 // end returns the times that 99 of 100 answers took at most.
@@ -97,12 +130,7 @@ func (h *honest) end(t *testing.T) (status, work time.Duration) {
 	t.Helper()
 	close(h.stop)
 	h.done.Wait()
-	close(h.asking.stop)
-	h.asking.done.Wait()
-	for _, err := range h.asking.errs {
-		t.Errorf("status: %v", err)
-	}
-	return percentile(h.asking.took, 99), percentile(h.took, 99)
+	return h.asking.end(t), percentile(h.took, 99)
 }
 
 // exchange acquires and releases a lease and returns how long that took.
@@ -150,9 +178,10 @@ func (n *node) resources(t testing.TB) resources {
 
 // malice is the clients that misbehave.
 type malice struct {
-	t *testing.T
-	n *node
-	d disk
+	t     *testing.T
+	n     *node
+	d     disk
+	pause time.Duration // between connections
 }
 
 // settled waits until the daemon is as it was.
@@ -183,7 +212,7 @@ func (m *malice) settled(before resources) {
 
 // raw returns a connection that nobody else closes.
 func (m *malice) raw() net.Conn {
-	time.Sleep(malicePause)
+	time.Sleep(m.pause)
 	c, err := dial(m.n.runDir)
 	if err != nil {
 		m.t.Error(err)

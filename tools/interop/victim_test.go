@@ -187,3 +187,14 @@ func (n *node) every(pause time.Duration) *latencies {
 	})
 	return l
 }
+
+// end ends the asking and returns the time that 99 of 100 answers took at most.
+func (l *latencies) end(t *testing.T) (p99 time.Duration) {
+	t.Helper()
+	close(l.stop)
+	l.done.Wait()
+	for _, err := range l.errs {
+		t.Errorf("status: %v", err)
+	}
+	return percentile(l.took, 99)
+}
