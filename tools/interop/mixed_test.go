@@ -22,6 +22,8 @@ const (
 	holdMax          = 8 * time.Millisecond
 	thinkMax         = 40 * time.Millisecond
 	retryMax         = 40 * time.Millisecond
+	// mixedMatches is how often a host must get too little to be treated unfairly: there are few grants in a match.
+	mixedMatches = 4
 )
 
 // mixedTime is how long the clients fight.
@@ -41,7 +43,8 @@ func mixedTime() time.Duration {
 // a host of Debian's gets in the control, which runs at the same time for as long: the average one there, or the
 // one in the same place. Shares alone would not do, since hosts that are faster get more without taking
 // anything from the others. And places differ: among three of Debian's hosts the one with the highest id wins
-// most rounds, its ballot numbers being the larger ones while the others sleep for up to a second.
+// most rounds, its ballot numbers being the larger ones while the others sleep for up to a second. The host with the
+// lowest one gets a dozen or two within the minute, sometimes half as many, so one match proves nothing.
 func TestMixedCluster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 160 seconds")
@@ -53,29 +56,43 @@ func TestMixedCluster(t *testing.T) {
 		kinds  []kind
 	}{{512, []kind{tenure, tenure, debian}}, {4096, []kind{debian, tenure, tenure}}} {
 		trials = append(trials, trial{fmt.Sprint(c.sector), func(t *testing.T) {
-			var mixed, control *match
-			together(t,
-				trial{"mixed", func(t *testing.T) { mixed = fight(t, c.sector, c.kinds...) }},
-				trial{"control", func(t *testing.T) { control = fight(t, c.sector, debian, debian, debian) }})
-			if mixed == nil || control == nil {
-				return
-			}
-			t.Logf("mixed:   %s", mixed)
-			t.Logf("control: %s", control)
-			for i := range c.kinds {
-				average := 0
-				for j := range control.nodes {
-					average += control.granted(j) / len(control.nodes)
+			for n := 1; ; n++ {
+				unfair := matchAndControl(t, c.sector, c.kinds)
+				if unfair == "" || t.Failed() {
+					return
 				}
-				got, enough := mixed.granted(i), min(average, control.granted(i))/2
-				if mixed.share(i) < 0.5/3 && got < enough {
-					t.Errorf("%s got %d grants, %.1f %%; want %d after the control", mixed.nodes[i], got,
-						100*mixed.share(i), enough)
+				if n == mixedMatches {
+					t.Errorf("%s; so it was in %d matches", unfair, n)
+					return
 				}
+				t.Logf("%s; another match", unfair)
 			}
 		}})
 	}
 	several(t, 1, trials...) // two at once would leave few grants to compare
+}
+
+// matchAndControl plays one match beside its control, and returns who got less than is fair, if anybody did.
+func matchAndControl(t *testing.T, sector int64, kinds []kind) (unfair string) {
+	t.Helper()
+	var mixed, control *match
+	together(t,
+		trial{"mixed", func(t *testing.T) { mixed = fight(t, sector, kinds...) }},
+		trial{"control", func(t *testing.T) { control = fight(t, sector, debian, debian, debian) }})
+	if mixed == nil || control == nil {
+		return ""
+	}
+	t.Logf("mixed:   %s", mixed)
+	t.Logf("control: %s", control)
+	average := control.total() / len(control.nodes)
+	for i := range kinds {
+		got, enough := mixed.granted(i), min(average, control.granted(i))/2
+		if mixed.share(i) < 0.5/3 && got < enough {
+			unfair = fmt.Sprintf("%s got %d grants, %.1f %%; want %d after the control", mixed.nodes[i], got,
+				100*mixed.share(i), enough)
+		}
+	}
+	return unfair
 }
 
 // match is the state that referee and players share.
