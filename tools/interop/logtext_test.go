@@ -20,7 +20,7 @@ import (
 // its end and once with storage that hangs.
 
 const (
-	tellIO    = 1 // io_timeout of the story, seconds
+	tellIO    = 2 // io_timeout of the story, seconds
 	tellGrace = 3 // seconds between the loss and SIGKILL
 )
 
@@ -87,7 +87,7 @@ func TestLogTexts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
-	waiting(t, 35)
+	waiting(t, 50)
 	var trials []trial
 	var mu sync.Mutex
 	var stock []string // lines of all trials
