@@ -122,22 +122,27 @@ func TestResources(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
-	working(t, 40)
-	w := newWorld(t, 1)
-	w.prepare()
-	for _, at := range []spot{spots[0], spots[4], spots[5], spots[7]} {
-		s := scene{w, at}
-		s.persistent()
-		s.orphans()
-		s.sharing()
-		s.versions()
-		s.renamed()
-		if at.space != "LSC" { // its areas have no room for a value block: COMPATIBILITY.md
-			s.values()
-			s.orphanValues()
-		}
+	working(t, 60)
+	var trials []trial
+	for _, i := range []int{0, 4, 5, 7} {
+		at := spots[i]
+		trials = append(trials, trial{at.name, func(t *testing.T) {
+			w := newWorld(t, 1)
+			w.prepare()
+			s := scene{w, at}
+			s.persistent()
+			s.orphans()
+			s.sharing()
+			s.versions()
+			s.renamed()
+			if at.space != "LSC" { // its areas have no room for a value block: COMPATIBILITY.md
+				s.values()
+				s.orphanValues()
+			}
+			w.settle(true)
+		}})
 	}
-	w.settle(true)
+	together(t, trials...)
 }
 
 // persistent: a lease that outlives its client is taken on in the same mode only, and by who wants that.
