@@ -244,7 +244,7 @@ func cliNames() map[string]string {
 // TestCommandLines gives every line of testdata/cli.txt to both programs three times: to a daemon that grants
 // everything, to one that refuses everything, and without a daemon.
 func TestCommandLines(t *testing.T) {
-	working(t, 30)
+	working(t, 10)
 	theirs(t)
 	same, stricter := lines(t, "cli.txt")
 	for _, c := range []struct {
@@ -329,7 +329,7 @@ func holder(t *testing.T, program, runDir string, resources ...string) *exec.Cmd
 // daemon of Debian's in the same state. What is behind " ; " in a line is done by Debian's program after each
 // of the two, to bring the state back.
 func TestCommandLinesOnADaemon(t *testing.T) {
-	waiting(t, 60)
+	waiting(t, 20)
 	n := start(t, debian, 1)
 	dir := t.TempDir()
 	vars := map[string]string{"F": filepath.Join(dir, "f"), "G": filepath.Join(dir, "g h:i")}

@@ -22,7 +22,7 @@ func TestDiffer(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
 	}
-	working(t, 90)
+	working(t, 100)
 	steps, soaking := 1200, 10000
 	first := uint64(1)
 	if os.Getenv("TENURE_SOAK") != "" {

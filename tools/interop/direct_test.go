@@ -559,7 +559,7 @@ func (s *sides) takeChecksums(t *testing.T, offsets ...int64) {
 }
 
 func TestDirectIndex(t *testing.T) {
-	working(t, 10)
+	working(t, 30)
 	s := bothSides(t, image{size: 16 * mib})
 	for _, c := range []string{
 		"format -x LS1:f:1M", "format -x LS1:f", "format -x LS1", "format -x LS1:", "format -x :f:1M",
@@ -628,7 +628,7 @@ func TestDirectNextFree(t *testing.T) {
 
 // TestDirectAcquire: timestamps may move on between the two commands, so files are not compared.
 func TestDirectAcquire(t *testing.T) {
-	waiting(t, 40)
+	waiting(t, 5)
 	s := bothSides(t, image{size: 16 * mib})
 	for _, c := range []string{
 		"init -r LS1:R:f:1M", "init -s LS1:1:f:0", "release -r LS1:R:f:1M", "release -r LS1:R:f:1M -i 1 -g 1",
@@ -678,7 +678,7 @@ func timeless(dump string) string {
 }
 
 func TestDirectHostID(t *testing.T) {
-	waiting(t, 30)
+	waiting(t, 15)
 	s := bothSides(t, image{size: 8 * mib})
 	for _, c := range []string{
 		"init -s LS1:1:f:0 -o 1", "acquire_id -s LS1:1:f:0 -o 1 -e foo", "renew_id -s LS1:1:f:0 -o 1",

@@ -22,7 +22,8 @@ import (
 //     as to join, they do together.
 //   - waiting: a few at a time.
 //   - measuring: waits too, and judges by times that others spoil who work. Nobody works beside it.
-//   - working: keeps a processor busy. One processor is left to those that are waiting, while there are any.
+//   - working: keeps a processor busy much of the time. One for each processor while there are any that wait, then one
+//     more.
 //
 // Of those that may begin, the longest does: the order of go test is random.
 const (
@@ -200,11 +201,11 @@ func (s *schedule) room(w *turn) bool {
 	case w.load == measures:
 		return s.running[labours] == 0 && s.running[measures] < measuringAtOnce
 	default:
-		processors := runtime.GOMAXPROCS(0)
-		if s.ahead[waits] > 0 {
-			processors = max(1, processors-1)
+		room := runtime.GOMAXPROCS(0)
+		if s.ahead[waits] == 0 {
+			room++
 		}
-		return s.running[measures] == 0 && s.running[labours] < processors
+		return s.running[measures] == 0 && s.running[labours] < room
 	}
 }
 

@@ -75,7 +75,7 @@ func (o said) stricter(stock said) bool {
 
 // TestClientOptions gives every option to every action of `sanlock client`.
 func TestClientOptions(t *testing.T) {
-	working(t, 60)
+	working(t, 50)
 	theirs(t)
 	for _, base := range clientBases {
 		t.Run(base, func(t *testing.T) {
@@ -141,7 +141,7 @@ func sameFile(t *testing.T, dirs [2]string) {
 
 // TestDirectOptions gives every option to every action of `sanlock direct`.
 func TestDirectOptions(t *testing.T) {
-	working(t, 60)
+	working(t, 80)
 	theirs(t)
 	var trials []trial
 	for _, base := range directBases {

@@ -615,7 +615,7 @@ func TestIndexCommandLines(t *testing.T) {
 // told to be created is there, the host of the other kind goes on as soon as the killed one is back with a
 // new generation, and no offset has two users.
 func TestIndexKilled(t *testing.T) {
-	waiting(t, 60)
+	waiting(t, 25)
 	run := func(victim, survivor kind) func(t *testing.T) {
 		return func(t *testing.T) {
 			const rounds = 4

@@ -236,7 +236,7 @@ func TestVGLocks(t *testing.T) {
 // TestVGLocksAcross sets two hosts beside each other on one VG: what one holds the other is refused, whoever made
 // their daemons.
 func TestVGLocksAcross(t *testing.T) {
-	waiting(t, 60)
+	waiting(t, 40)
 	var trials []trial
 	for i, p := range [][2]int{{1, 0}, {0, 1}, {1, 1}, {2, 3}} {
 		a, b := pairs[p[0]], pairs[p[1]]
