@@ -186,7 +186,7 @@ func TestRealTime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, word := range strings.Fields(string(children)) {
+		for word := range strings.FieldsSeq(string(children)) {
 			pid, err := strconv.Atoi(word)
 			if err != nil {
 				t.Fatal(err)
