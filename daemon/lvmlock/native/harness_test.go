@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"github.com/tenurelock/tenure/daemon/lvmlock"
 	"github.com/tenurelock/tenure/daemon/lvmwire"
@@ -39,6 +40,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(lifeEnv) != "" {
 		os.Exit(live())
 	}
+	if err := toMemory(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	code := m.Run()
 	if built.dir != "" {
 		if err := os.RemoveAll(built.dir); err != nil {
@@ -47,6 +52,25 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(code)
+}
+
+// toMemory lets the temporary files of the tests lie in memory, where its file system does direct I/O. Leases that
+// last for seconds are else lost, and formatting takes minutes, while somebody writes to the disk.
+func toMemory() error {
+	const memory = "/dev/shm"
+	f, err := os.CreateTemp(memory, "native")
+	if err != nil {
+		return nil // there is none that we may use
+	}
+	defer os.Remove(f.Name())
+	if err := f.Close(); err != nil {
+		return err
+	}
+	fd, err := unix.Open(f.Name(), unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	return errors.Join(unix.Close(fd), os.Setenv("TMPDIR", memory))
 }
 
 // kind says whose sanlock a host runs.

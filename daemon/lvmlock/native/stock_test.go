@@ -29,8 +29,11 @@ type stock struct {
 // stockScript starts both. A lock LV is a device node with the number of the loop device it stands for.
 const stockScript = `set -e
 cd "$1"
-mount -t tmpfs none /dev
-mkdir /dev/mapper /dev/shm
+mkdir dev
+mount -t tmpfs none dev
+mkdir dev/mapper dev/shm
+mount --bind /dev/shm dev/shm
+mount --rbind dev /dev
 mknod -m 666 /dev/null c 1 3; mknod /dev/zero c 1 5; mknod /dev/random c 1 8; mknod /dev/urandom c 1 9
 shift
 while [ $# -gt 0 ]; do mknod "/dev/mapper/$1" b "$2" "$3"; shift 3; done
