@@ -150,15 +150,16 @@ var snapshots = []step{
 	on(1, "A16", "lvremove -y vg1/m1 && lvchange -aey vg1/lv1b", 0),
 }
 
-// asking is a command that holds the VG's lock in EX while it waits for an answer, for some seconds. It is killed by
-// its name in the shell.
-const asking = "(sleep 12 | lvremove vg1/lv1b >/tmp/asked 2>&1) & " +
-	"for i in $(seq 100); do grep -q 'Do you really want' /tmp/asked 2>/dev/null && break; sleep 0.2; done; "
+// asking is a command that holds the VG's lock in EX while it waits for an answer, which is the end of its input some
+// seconds after the question. It is killed by its name in the shell.
+const asking = "rm -f /tmp/asked; ({ for i in $(seq 900); do " + asked + " && break; sleep 0.2; done; sleep 10; } | " +
+	"lvremove vg1/lv1b >/tmp/asked 2>&1) & for i in $(seq 900); do " + asked + " && break; sleep 0.2; done; "
+
+const asked = "grep -q 'Do you really want' /tmp/asked 2>/dev/null"
 
 var heldByOwn = []step{
-	on(1, "A32", asking+"kill -9 $(pidof lvremove) && lvcreate -an -Zn -l1 -n afterkill vg1", 0, `"afterkill" created`).
-		takes(0, 25*time.Second),
-	on(1, "A32", "rm /tmp/asked; lvremove -y vg1/afterkill", 0),
+	on(1, "A32", asking+"kill -9 $(pidof lvremove) && lvcreate -an -Zn -l1 -n afterkill vg1", 0, `"afterkill" created`),
+	on(1, "A32", "lvremove -y vg1/afterkill", 0),
 	on(1, "A26", "CTL --dump | head -3", 0, " "),
 }
 
@@ -188,10 +189,10 @@ var twoHosts = []step{
 	on(2, "B6", "lvchange -aey vg1/th1", 5, "LV locked by other host"),
 	on(1, "B6", "lvchange -an vg1/th1 vg1/tp", 0),
 	on(2, "B6", "lvchange -aey vg1/th1 && lvremove -y vg1/th1 vg1/tp", 0),
-	on(1, "B7", "rm -f /tmp/asked; "+asking+"true", 0),
+	on(1, "B7", asking+"true", 0),
 	on(2, "B7", "lvcreate -an -Zn -l1 -n waited vg1", 0, `"waited" created`).takes(time.Second, 3*time.Minute),
 	on(1, "B7", "rm -f /tmp/asked; sleep 5; (sleep 200 | lvremove vg1/lv1b >/tmp/asked 2>&1) & "+
-		"for i in $(seq 100); do grep -q 'Do you really want' /tmp/asked && break; sleep 0.2; done", 0),
+		"for i in $(seq 900); do grep -q 'Do you really want' /tmp/asked && break; sleep 0.2; done", 0),
 	on(2, "B7", "vgs vg1", 0, "Retrying sh lock on VG vg1", "VG vg1 lock skipped: held by other host.").
 		takes(20*time.Second, 3*time.Minute),
 	on(2, "B7", "lvcreate -an -Zn -l1 -n refused vg1", 5, "VG vg1 lock failed: held by other host"),

@@ -47,7 +47,7 @@ var (
 	lvmDisks      = 3
 	lvmDiskSize   = int64(1 << 30)
 	lvmMemoryMB   = 320
-	commandTime   = 4 * time.Minute
+	commandTime   = 8 * time.Minute
 	lvmPairBudget = 90 * time.Minute
 )
 
