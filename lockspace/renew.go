@@ -64,11 +64,14 @@ func (s *Space) renewOnce(ctx context.Context) monotime.Instant {
 		s.lose(err)
 		return tried
 	}
-	if err := s.lease.Watch(ctx, s.observe); err != nil && ctx.Err() == nil {
+	all, err := s.lease.Watch(ctx, s.observe)
+	if err != nil && ctx.Err() == nil {
 		s.cfg.Log.Warn().Str("space", s.cfg.Name).Err(err).Msg("not all hosts were looked at")
 	}
 	s.mu.Lock()
-	s.ready = true
+	if s.ready = true; all {
+		s.table.Whole()
+	}
 	s.mu.Unlock()
 	return r.At.Add(s.times.Renewal() + s.pause)
 }

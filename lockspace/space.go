@@ -65,6 +65,7 @@ type Space struct {
 	busy sync.WaitGroup
 	lost chan struct{}
 	turn chan struct{} // has room while no renewal is under way
+	look chan struct{} // has room while nobody looks at the hosts
 
 	left    sync.Once
 	leftErr error // of Leave, once that is done
@@ -76,7 +77,9 @@ type Space struct {
 	renewed  monotime.Instant // time before the write of the last renewal that succeeded, in whole seconds
 	asleep   time.Duration    // what the clock said of suspend then
 	table    *hosts.Table
-	ready    bool // the host table has been filled by a renewal
+	looked   monotime.Instant // when the last Look ended
+	lookErr  error            // what came of it
+	ready    bool             // the host table has been filled by a renewal
 	bulletin bulletin
 	history  ring
 }
@@ -87,7 +90,8 @@ type Space struct {
 func Join(ctx context.Context, cfg Config) (*Space, error) {
 	s := &Space{
 		cfg: cfg, name: leases.NameOf(cfg.Name), times: timeouts.Set{IO: cfg.IO, Fire: cfg.Fire},
-		pause: pauseOf(cfg.Name, cfg.Host), lost: make(chan struct{}), turn: make(chan struct{}, 1), history: ring{size: cfg.History},
+		pause: pauseOf(cfg.Name, cfg.Host), lost: make(chan struct{}), turn: make(chan struct{}, 1), look: make(chan struct{}, 1),
+		history:  ring{size: cfg.History},
 		bulletin: bulletin{bits: map[leases.HostID]monotime.Instant{}},
 	}
 	s.hold = s.holdOf()

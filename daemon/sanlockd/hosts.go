@@ -41,7 +41,7 @@ func (s *Server) doGetHosts(c *client, r request) {
 	l, err := spaceOf(r)
 	var all []sanlockwire.Host
 	if err == nil {
-		all, err = s.hostsOf(l, r.Flags&sanlockwire.GetHostLocal != 0)
+		all, err = s.hostsOf(c, l, r.Flags&sanlockwire.GetHostLocal != 0)
 	}
 	s.debugCmd(r.Cmd, "cmd_get_hosts %d,%d %s done %d count %d", c.slot, c.fd, l.Name, resultOf(err), len(all))
 	var body []byte
@@ -51,7 +51,7 @@ func (s *Server) doGetHosts(c *client, r request) {
 	s.reply(c, r.Header, resultOf(err), uint32(len(all)), body)
 }
 
-func (s *Server) hostsOf(l sanlockwire.Lockspace, local bool) ([]sanlockwire.Host, error) {
+func (s *Server) hostsOf(c *client, l sanlockwire.Lockspace, local bool) ([]sanlockwire.Host, error) {
 	s.mu.Lock()
 	sp := s.active(l.Name)
 	s.mu.Unlock()
@@ -60,6 +60,9 @@ func (s *Server) hostsOf(l sanlockwire.Lockspace, local bool) ([]sanlockwire.Hos
 	}
 	if local {
 		return []sanlockwire.Host{ourselves(sp)}, nil
+	}
+	if err := sp.ls.Look(c.ctx); err != nil {
+		s.log.Warn().Str("space", l.Name.String()).Err(err).Msg("get_hosts tells what the last renewals saw")
 	}
 	views, ready := sp.ls.Hosts()
 	if !ready {

@@ -60,8 +60,9 @@ func (l *Lease) readAround(ctx context.Context) (*device.Buffer, extent, error) 
 }
 
 // Watch shows observe the sectors that the renewal before it did not read: the rest of the host ids in use
-// and, every few renewals, of all. It takes at most one io_timeout. An error only means that less was seen.
-func (l *Lease) Watch(ctx context.Context, observe Observer) error {
+// and, every few renewals, of all; then it returns true: nobody has any other host id. It takes at most one
+// io_timeout. An error only means that less was seen.
+func (l *Lease) Watch(ctx context.Context, observe Observer) (all bool, err error) {
 	end, sweep := l.head(), l.swept+1 >= sweepEvery
 	if sweep {
 		end = int64(l.cfg.Geometry.Sector) * int64(l.cfg.Geometry.MaxHosts())
@@ -79,7 +80,7 @@ func (l *Lease) Watch(ctx context.Context, observe Observer) error {
 		}
 		b, err := l.cfg.Device.Read(ctx, l.cfg.Offset+at.off, at.n)
 		if err != nil {
-			return l.fault("watch the hosts of", err)
+			return false, l.fault("watch the hosts of", err)
 		}
 		l.show(b.Bytes(), at, observe)
 		b.Release()
@@ -87,21 +88,48 @@ func (l *Lease) Watch(ctx context.Context, observe Observer) error {
 	if sweep {
 		l.swept = 0
 	}
+	return sweep, nil
+}
+
+// Look shows observe the sectors of all host ids that were ever in use, as they are now. It may be called at any
+// time, beside a renewal too. It ends with ctx; an error only means that less was seen.
+func (l *Lease) Look(ctx context.Context, observe Observer) error {
+	end := int64(l.cfg.Geometry.Sector) * int64(l.cfg.Geometry.MaxHosts())
+	for off := int64(0); off < end; off += piece {
+		at := extent{off, int(min(piece, end-off))}
+		b, err := l.cfg.Device.Read(ctx, l.cfg.Offset+at.off, at.n)
+		if err != nil {
+			return l.fault("look at the hosts of", err)
+		}
+		l.each(b.Bytes(), at, func(id leases.HostID, sector []byte) {
+			if inUse(sector) {
+				observe(id, sector)
+			}
+		})
+		b.Release()
+	}
 	return nil
 }
 
 // show hands out the sectors of the host ids that were ever in use and remembers the highest.
 func (l *Lease) show(p []byte, at extent, observe Observer) {
+	l.each(p, at, func(id leases.HostID, sector []byte) {
+		if uint64(id) > l.used && !inUse(sector) {
+			return
+		}
+		l.used = max(l.used, uint64(id))
+		observe(id, sector)
+	})
+}
+
+// each calls f with the sectors of an extent that belong to host ids.
+func (l *Lease) each(p []byte, at extent, f Observer) {
 	size := l.cfg.Geometry.Sector
 	first := uint64(at.off)/uint64(size) + 1
 	for i := range at.n / size {
-		id := first + uint64(i)
-		sector := p[i*size : (i+1)*size]
-		if id > l.cfg.Geometry.MaxHosts() || id > l.used && !inUse(sector) {
-			continue
+		if id := first + uint64(i); id <= l.cfg.Geometry.MaxHosts() {
+			f(leases.HostID(id), p[i*size:(i+1)*size])
 		}
-		l.used = max(l.used, id)
-		observe(leases.HostID(id), sector)
 	}
 }
 

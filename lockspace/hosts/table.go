@@ -15,8 +15,9 @@ const unknownIO = timeouts.MaxIO + 1
 
 // Table is what we have seen of the hosts of one lockspace. It is not safe for concurrent use.
 type Table struct {
-	cfg  Config
-	seen map[leases.HostID]*host
+	cfg   Config
+	seen  map[leases.HostID]*host
+	whole bool // all sectors were seen once
 }
 
 // Config says whose table it is.
@@ -51,7 +52,7 @@ type host struct {
 	firstCheck monotime.Instant
 	lastCheck  monotime.Instant
 	lastLive   monotime.Instant // when we last saw it change, or saw it first
-	moved      bool             // it has changed since we saw it first
+	moved      bool             // its sector has changed since we saw it first
 	lastReq    monotime.Instant
 	requested  bool // lastReq is set
 
@@ -101,7 +102,7 @@ func (t *Table) see(now monotime.Instant, id leases.HostID, sector []byte) (*hos
 		if is.owner.Host == 0 && is.timestamp == 0 {
 			return nil, nil, err
 		}
-		h = &host{last: is, firstCheck: now, lastLive: now}
+		h = &host{last: is, firstCheck: now, lastLive: now, moved: t.whole}
 		t.seen[id] = h
 	}
 	if is != h.last {
@@ -115,6 +116,10 @@ func (t *Table) see(now monotime.Instant, id leases.HostID, sector []byte) (*hos
 	h.foreign = l.UnknownFlags() != 0 || l.Version&0xffff > ondisk.DeltaVersion&0xffff
 	return h, &l, nil
 }
+
+// Whole tells the table that it has been shown all sectors that are in use. A host that it is shown from now on for the
+// first time has come since: its sector has changed, and so it is alive.
+func (t *Table) Whole() { t.whole = true }
 
 // Observe is See, and tells what the host's record says to others: once for each change that Observe itself
 // has seen, whatever See was shown in between.

@@ -105,6 +105,20 @@ func TestLadder(t *testing.T) {
 	}
 }
 
+// A host that comes when all others are known has changed its sector, and so lives.
+func TestNewcomerIsAlive(t *testing.T) {
+	tab := table()
+	tab.Whole()
+	last := record(1, 101, 2)
+	observe(t, tab, at(20), sector(last))
+	if got := stateOf(tab, at(20)); got != leases.Alive {
+		t.Errorf("state %v, want %v", got, leases.Alive)
+	}
+	if got := tab.Verdict(at(21), leases.Owner{Host: other, Generation: 1}, last); got != leases.Alive {
+		t.Errorf("verdict %v, want %v", got, leases.Alive)
+	}
+}
+
 func TestVerdictOfIncarnation(t *testing.T) {
 	live := record(3, 100, 2)
 	free := record(3, 0, 2)

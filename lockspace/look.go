@@ -1,0 +1,56 @@
+package lockspace
+
+import (
+	"context"
+	"time"
+
+	"github.com/tenurelock/tenure/leases"
+)
+
+const (
+	// lookWait is how long whoever asks for the hosts waits for the disk. Then what is known must do.
+	lookWait = time.Second
+	// lookPause is how old a look may be that serves the next one who asks.
+	lookPause = time.Second
+)
+
+// Look reads the sectors of all hosts now, so that Hosts tells of those that came since. Renewals look at the host
+// ids that are known to be in use, and at all of them now and then only; but who asks for the hosts may be about to
+// remove what one of them has begun to use. It takes at most a second, and does nothing while the disk does not
+// answer to renewals. An error only means that less was seen.
+func (s *Space) Look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lookWait)
+	defer cancel()
+	select {
+	case s.look <- struct{}{}:
+		defer func() { <-s.look }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if !s.lookDue() {
+		return nil
+	}
+	// What hosts say to us is left for the renewing goroutine to hear.
+	err := s.lease.Look(ctx, func(id leases.HostID, sector []byte) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		_ = s.table.See(s.cfg.Clock.Now(), id, sector) // the table has seen it; whoever asks about the host is told
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.looked, s.lookErr = s.cfg.Clock.Now(), err
+	return err
+}
+
+// lookDue reports whether a look is worth its transfers. One that failed is tried again after a renewal that did not.
+func (s *Space) lookDue() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.cause != nil || !s.ready || s.status.RenewalResult != nil:
+		return false
+	case s.lookErr != nil:
+		return s.renewed > s.looked
+	}
+	return s.looked == 0 || s.cfg.Clock.Now().Sub(s.looked) >= lookPause
+}
