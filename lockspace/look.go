@@ -17,21 +17,24 @@ const (
 // Look reads the sectors of all hosts now, so that Hosts tells of those that came since. Renewals look at the host
 // ids that are known to be in use, and at all of them now and then only; but who asks for the hosts may be about to
 // remove what one of them has begun to use. It takes at most a second, and does nothing while the disk does not
-// answer to renewals. An error only means that less was seen.
+// answer to renewals. An error only means that less was seen. ctx ends the wait for another look, but not one that
+// was begun: that it is cut short would look like a disk that does not answer.
 func (s *Space) Look(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, lookWait)
+	looking, cancel := context.WithTimeout(s.run, lookWait)
 	defer cancel()
 	select {
 	case s.look <- struct{}{}:
 		defer func() { <-s.look }()
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-looking.Done():
+		return looking.Err()
 	}
 	if !s.lookDue() {
 		return nil
 	}
 	// What hosts say to us is left for the renewing goroutine to hear.
-	err := s.lease.Look(ctx, func(id leases.HostID, sector []byte) {
+	err := s.lease.Look(looking, func(id leases.HostID, sector []byte) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		_ = s.table.See(s.cfg.Clock.Now(), id, sector) // the table has seen it; whoever asks about the host is told

@@ -1,6 +1,7 @@
 package lockspace
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,6 +52,26 @@ func TestLookFindsWhoCame(t *testing.T) {
 				t.Errorf("host %d is %v, want %v", id, got, leases.Alive)
 			}
 			time.Sleep(lookPause)
+		}
+		leave(t, s)
+	})
+}
+
+// Whoever asks and goes away at once does not take the look from those who ask after it.
+func TestLookOfOneWhoGoesAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := newDisk(2)
+		dev := disk.Open("a")
+		defer dev.Close()
+		s := join(t, config(dev, 1, "a", 2))
+		time.Sleep(5 * time.Second)
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		_ = s.Look(gone) // it may come to look, or not
+		disk.Poke(grid.DeltaOffset(1999), claim(1999))
+		time.Sleep(lookPause)
+		if err := s.Look(t.Context()); err != nil || stateOf(s, 1999) != leases.Alive {
+			t.Errorf("the next look: %v, host 1999 is %v", err, stateOf(s, 1999))
 		}
 		leave(t, s)
 	})
