@@ -33,16 +33,30 @@ func (s *Space) Look(ctx context.Context) error {
 	if !s.lookDue() {
 		return nil
 	}
-	// What hosts say to us is left for the renewing goroutine to hear.
-	err := s.lease.Look(looking, func(id leases.HostID, sector []byte) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		_ = s.table.See(s.cfg.Clock.Now(), id, sector) // the table has seen it; whoever asks about the host is told
-	})
+	err := s.lease.Look(looking, s.see)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.looked, s.lookErr = s.cfg.Clock.Now(), err
 	return err
+}
+
+// lookFirst looks at all hosts while the join waits, so that the first renewal after it finds those that live changed.
+// Without it they would be neither alive nor dead for another renewal.
+func (s *Space) lookFirst(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, s.times.ShortDelay())
+	defer cancel()
+	if s.lease.Look(ctx, s.see) == nil {
+		s.mu.Lock()
+		s.table.Whole()
+		s.mu.Unlock()
+	}
+}
+
+// see is shown a sector for the table alone: what hosts say to us is left for the renewing goroutine to hear.
+func (s *Space) see(id leases.HostID, sector []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.table.See(s.cfg.Clock.Now(), id, sector) // the table has seen it; whoever asks about the host is told
 }
 
 // lookDue reports whether a look is worth its transfers. One that failed is tried again after a renewal that did not.

@@ -98,6 +98,7 @@ func Join(ctx context.Context, cfg Config) (*Space, error) {
 	s.run, s.stop = context.WithCancel(context.Background())
 	if err := s.acquire(ctx); err != nil {
 		s.stop()
+		s.busy.Wait()
 		return nil, err
 	}
 	s.busy.Go(func() { s.watching(s.run) })
@@ -143,6 +144,7 @@ func (s *Space) acquire(ctx context.Context) error {
 	if err := s.prepare(ctx); err != nil {
 		return err
 	}
+	s.busy.Go(func() { s.lookFirst(s.run) })
 	s.asleep = s.cfg.Clock.Asleep()
 	claim, err := s.lease.Acquire(ctx)
 	if err != nil {

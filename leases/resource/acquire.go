@@ -99,7 +99,7 @@ func (l *Lease) claim(
 		Version: req.Version, NoWait: req.NoWait, KeepShared: keepShared,
 	})
 	v := &drive{
-		l: l, self: proposal(self), live: live, change: commitChange(self, req),
+		l: l, self: proposal(self), live: live, noWait: req.NoWait, change: commitChange(self, req),
 		terms: terms{host: uint64(self.Host), numHosts: uint64(req.NumHosts), lvb: req.LVB},
 	}
 	a := v.run(ctx, c)

@@ -45,6 +45,7 @@ type drive struct {
 	self   paxos.Proposal
 	terms  terms                // of every leader that is read
 	live   leases.Liveness      // nil for a machine that never asks
+	noWait bool                 // the claim does not wait for a silent owner
 	change func(*ondisk.Leader) // on every leader written
 	at     step
 	outbid int // pauses so far
@@ -97,7 +98,7 @@ func (v *drive) attend(ctx context.Context, m machine, a paxos.Action) error {
 		if err != nil {
 			return err
 		}
-		claim.Answered(verdict(answer))
+		claim.Answered(verdict(answer, v.noWait))
 		return nil
 	}
 	wait := ownerPause

@@ -32,10 +32,15 @@ func TestSilentOwner(t *testing.T) {
 			l := openLease(t, disk)
 			began := time.Now()
 			req := Request{Mode: leases.Exclusive, NoWait: true}
-			_, err := l.Acquire(t.Context(), host(1, 1), req, silent{})
-			wantKind(t, err, leases.OwnerSilent)
-			if !strings.Contains(err.Error(), "host 2 generation 1") {
-				t.Errorf("%v: who holds it?", err)
+			for live, want := range map[leases.Liveness]leases.Kind{
+				silent{}:                          leases.Held, // nothing says that it does not live
+				&slow{dead: began.Add(time.Hour)}: leases.OwnerSilent,
+			} {
+				_, err := l.Acquire(t.Context(), host(1, 1), req, live)
+				wantKind(t, err, want)
+				if !strings.Contains(err.Error(), "host 2 generation 1") {
+					t.Errorf("%v: who holds it?", err)
+				}
 			}
 			if time.Since(began) != 0 {
 				t.Errorf("waited %v", time.Since(began))

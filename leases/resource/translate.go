@@ -46,13 +46,15 @@ func hostBlock(b paxos.Block) ondisk.HostBlock {
 	return hb
 }
 
-func verdict(v leases.Verdict) paxos.Verdict {
-	switch v {
-	case leases.Dead, leases.Free:
+// verdict is what a claim is told of an owner. One that cannot have missed a renewal since we saw it first is
+// silent to a claim that waits: it waits until that is known. One that does not wait is told what is likely, that
+// the owner lives, as stock tells it; for either, only Gone is reason to grant.
+func verdict(v leases.Verdict, noWait bool) paxos.Verdict {
+	switch {
+	case v.Gone():
 		return paxos.Gone
-	case leases.Alive:
+	case v == leases.Alive, v == leases.Unknown && noWait:
 		return paxos.Alive
-	case leases.Unknown, leases.Failing:
 	}
 	return paxos.Silent
 }

@@ -191,9 +191,9 @@ func (t *Table) Verdict(asked monotime.Instant, o leases.Owner, fresh ondisk.Lea
 		return t.silence(asked, h, uint32(fresh.IOTimeout))
 	}
 	v := t.state(asked, o.Host, h, uint32(fresh.IOTimeout))
-	silent := asked.Sub(h.lastLive)
-	if v == leases.Alive && t.cfg.Look != 0 && silent > t.overdue(h, uint32(fresh.IOTimeout)) {
-		return leases.Unknown
+	overdue := t.cfg.Look != 0 && asked.Sub(h.lastLive) > t.overdue(h, uint32(fresh.IOTimeout))
+	if overdue && (v == leases.Alive || v == leases.Unknown) {
+		return leases.Failing
 	}
 	return v
 }
@@ -201,7 +201,7 @@ func (t *Table) Verdict(asked monotime.Instant, o leases.Owner, fresh ondisk.Lea
 // lookSlack is what a renewal and a look may come late without meaning anything.
 const lookSlack = 3 * time.Second
 
-// overdue is the silence after which a host is still listed alive but has missed a renewal that we should
+// overdue is the silence after which a host is still listed as before but has missed a renewal that we should
 // have seen. Who asks for its leases then waits for what comes of it, as with stock, and is not refused.
 func (t *Table) overdue(h *host, leastIO uint32) time.Duration {
 	return timeouts.Of(max(h.io, leastIO), unknownIO, t.cfg.Fire).Renewal() + t.cfg.Look + lookSlack

@@ -401,8 +401,8 @@ func TestNeverDeadTooEarly(t *testing.T) {
 }
 
 // An owner that has missed a renewal is still listed alive, but its lease is waited for and not refused: the
-// verdict is UNKNOWN, which grants nothing, from then until it fails.
-func TestOverdueIsUnknown(t *testing.T) {
+// verdict is FAIL from then on. The same goes for one that was never seen to change.
+func TestOverdueFails(t *testing.T) {
 	for _, c := range []struct{ theirs, ours time.Duration }{{2, 2}, {2, 10}, {10, 2}, {30, 30}} {
 		look := 2 * c.ours * time.Second
 		tab := hosts.New(hosts.Config{Self: self, Space: space, Fire: fire, Look: look})
@@ -410,6 +410,8 @@ func TestOverdueIsUnknown(t *testing.T) {
 		observe(t, tab, at(0), sector(record(1, 100, io)))
 		last := record(1, 104, io)
 		observe(t, tab, at(4), sector(last))
+		once := hosts.New(hosts.Config{Self: self, Space: space, Fire: fire, Look: look})
+		observe(t, once, at(4), sector(last))
 		missed := 2*c.theirs*time.Second + look + 3*time.Second
 		fails := 8 * c.theirs * time.Second
 		for _, x := range []struct {
@@ -418,15 +420,21 @@ func TestOverdueIsUnknown(t *testing.T) {
 		}{
 			{0, leases.Alive},
 			{min(missed, fails), leases.Alive},
-			{missed + 1, leases.Unknown},
-			{fails, leases.Unknown},
+			{missed + 1, leases.Failing},
+			{fails, leases.Failing},
 		} {
 			now := at(4).Add(x.silent)
-			if x.silent > fails || x.want == leases.Unknown && missed >= fails {
+			if x.silent > fails || x.want == leases.Failing && missed >= fails {
 				continue
 			}
 			if got := tab.Verdict(now, who, last); got != x.want || stateOf(tab, now) != leases.Alive {
 				t.Errorf("%+v, %v silent: %v, listed %v, want %v", c, x.silent, got, stateOf(tab, now), x.want)
+			}
+			if x.want == leases.Alive {
+				x.want = leases.Unknown
+			}
+			if got := once.Verdict(now, who, last); got != x.want || stateOf(once, now) != leases.Unknown {
+				t.Errorf("%+v, %v silent, seen once: %v, listed %v, want %v", c, x.silent, got, stateOf(once, now), x.want)
 			}
 		}
 		if got := tab.Verdict(at(4).Add(fails+1), who, last); got != leases.Failing {

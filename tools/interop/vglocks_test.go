@@ -305,12 +305,13 @@ func acrossVG(t *testing.T, g group, one, two *lockd) {
 }
 
 // TestSharedLVIsTriedAgain asks for an LV that another host has, right after the join, when no renewal of that host was
-// seen yet. As with Debian's a shared lock is tried for some seconds, an exclusive one is refused at once. Debian's
-// lvmlockd over our sanlock refuses both: it is told that the owner is silent.
+// seen yet: a shared lock is tried for some seconds, an exclusive one is refused at once. Debian's lvmlockd refuses both
+// at once if its sanlock looked between two renewals of the owner and so calls it silent; ours does not, and our sanlock
+// does not call it so.
 func TestSharedLVIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	var trials []trial
-	for i, p := range pairs[:3] {
+	for i, p := range pairs {
 		trials = append(trials, trial{fmt.Sprintf("%s over %s", p.lockd, p.sanlock), func(t *testing.T) {
 			g := newGroup(t, "s"+fmt.Sprint(i), 71)
 			one, two := pair(t, p.lockd, p.sanlock, 1), pair(t, p.lockd, p.sanlock, 2)
@@ -321,7 +322,10 @@ func TestSharedLVIsTriedAgain(t *testing.T) {
 			for _, m := range []lvmwire.Mode{lvmwire.SH, lvmwire.EX} {
 				began := time.Now()
 				b.want(t, g.lockLV(0, m, args, "persistent"), lvmwire.Again)
-				if took := time.Since(began); (took > 4*time.Second) != (m == lvmwire.SH) {
+				took := time.Since(began)
+				if p.lockd == debian && p.sanlock == debian {
+					t.Logf("%s refused after %v", m, took)
+				} else if (took > 4*time.Second) != (m == lvmwire.SH) {
 					t.Errorf("%s refused after %v", m, took)
 				}
 			}

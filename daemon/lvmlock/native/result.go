@@ -44,7 +44,7 @@ func contended(r *sanlockwire.Result) (yes, soon bool) {
 	}
 	switch r.Kind {
 	case leases.Held, leases.LostRace, leases.CommittedOther, leases.Again, leases.SharedHeld, leases.SharedRetries,
-		leases.OwnerSilent: // the owner may be silent only because the daemon has just joined
+		leases.OwnerSilent: // stock's daemon says so of every owner that renews less often than it looks
 		return true, true
 	default:
 		return false, false
