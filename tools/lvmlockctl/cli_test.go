@@ -219,6 +219,6 @@ func TestKillWithoutHelp(t *testing.T) {
 	if got := Main(c, []string{"lvmlockctl", "-k", "vg1"}, &out, &stderr); got != 0 {
 		t.Errorf("exit code %d", got)
 	}
-	check(t, "stdout", out.String(), "Cannot connect to lvmlockd for kill_vg.\n")
+	check(t, "stdout", out.String(), "Cannot connect to lvmlockd for kill_vg.\nno output from /nonexistent config…child exit error 2\n")
 	check(t, "stderr", stderr.String(), "lvmlockd lost access to locks in VG vg1.\n…Once VG is unused, run lvmlockctl --drop vg1.\n")
 }

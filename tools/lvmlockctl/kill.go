@@ -9,6 +9,7 @@ import (
 	"log/syslog"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/tenurelock/tenure/daemon/lvmwire"
@@ -53,21 +54,19 @@ func (m *machine) kill(vg string) int {
 		fmt.Fprintln(m.stderr, err)
 		fmt.Fprintln(m.stdout, "Cannot connect to lvmlockd for kill_vg.")
 	}
-	command, err := m.killCommand()
-	if err != nil {
-		fmt.Fprintln(m.stderr, err)
-	}
+	command := m.killCommand()
 	if command == "" {
 		m.unused(vg)
 		return 0
 	}
+	fmt.Fprintf(m.stdout, "Found lvmlockctl_kill_command: %s\n", command)
 	command += " " + vg
 	// Stock's way of running it: words, no shell.
 	words := strings.Fields(command)
 	run := exec.Command(words[0], words[1:]...)
 	run.Stderr = m.stderr
 	if err := run.Run(); err != nil {
-		fmt.Fprintln(m.stderr, err)
+		fmt.Fprintln(m.stdout, ending(err))
 		t.tell(syslog.LOG_EMERG, "Failed to run VG %s kill command %s", vg, command)
 		m.unused(vg)
 		return exitFailure
@@ -115,8 +114,8 @@ func (m *machine) request(r lvmwire.Request) error {
 	return err
 }
 
-// killCommand asks lvm for global/lvmlockctl_kill_command, "" if there is none.
-func (m *machine) killCommand() (string, error) {
+// killCommand asks lvm for global/lvmlockctl_kill_command, "" if there is none that can be run.
+func (m *machine) killCommand() string {
 	ctx, cancel := context.WithTimeout(context.Background(), lvmWait)
 	defer cancel()
 	args := []string{"config", "--typeconfig", "full", "global/lvmlockctl_kill_command"}
@@ -124,18 +123,34 @@ func (m *machine) killCommand() (string, error) {
 	cmd.Stderr = m.stderr
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%s %s: %w", m.LVM, strings.Join(args, " "), err)
-	}
-	_, rest, ok := bytes.Cut(out, []byte(`lvmlockctl_kill_command="`))
+	_, rest, _ := bytes.Cut(out, []byte(`lvmlockctl_kill_command="`))
 	value, _, closed := bytes.Cut(rest, []byte(`"`))
-	switch {
-	case !ok || !closed:
-		return "", fmt.Errorf("%s config: unrecognized value %q", m.LVM, bytes.TrimSpace(out))
-	case len(value) == 0:
-		return "", nil
+	switch asked := m.LVM + " " + strings.Join(args, " "); {
+	case err != nil && len(out) == 0:
+		fmt.Fprintln(m.stdout, "no output from "+asked)
+		fmt.Fprintln(m.stdout, ending(err))
+	case err != nil:
+		fmt.Fprintln(m.stdout, ending(err))
+	case !closed || len(value) == 0:
+		fmt.Fprintln(m.stdout, "unrecognized config value from "+asked)
 	case value[0] != '/':
-		return "", errors.New("lvmlockctl_kill_command must be full path")
+		fmt.Fprintln(m.stdout, "lvmlockctl_kill_command must be full path")
+	default:
+		return string(value)
 	}
-	return string(value), nil
+	return ""
+}
+
+// ending says in stock's words how a program failed.
+func ending(err error) string {
+	if ended, ok := errors.AsType[*exec.ExitError](err); ok {
+		if ended.Exited() {
+			return fmt.Sprintf("child exit error %d", ended.ExitCode())
+		}
+		return "child exit from signal"
+	}
+	if number, ok := errors.AsType[syscall.Errno](err); ok {
+		return fmt.Sprintf("child exit error %d", number) // stock's child says so why it could not run the program
+	}
+	return err.Error()
 }

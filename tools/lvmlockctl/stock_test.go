@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -52,6 +54,7 @@ func TestBesideStock(t *testing.T) {
 	}
 	both("exit 255: Cannot connect to lvmlockd.", "-i")
 	both("exit 255", "-e", "-r", "vg1")
+	compareKills(t, stockctl)
 	both("exit 1", "-w")
 	both("exit 1", "--gl", "x")
 	cmd := exec.Command(stockd, "-T", "-D", "-g", "dlm")
@@ -87,6 +90,42 @@ func TestBesideStock(t *testing.T) {
 	both("exit 0: ", "-e", "-D", "vg1")
 	both("Dropping locks for VG nosuch.", "-e", "-r", "nosuch")
 	both("exit 0: ", "-q")
+}
+
+// compareKills holds what is said of a VG's loss against stock's, whatever the administrator's command is and does. No
+// lvmlockd runs. Ours tells lvmlockd before it asks lvm for the command, so the order differs.
+func compareKills(t *testing.T, stockctl string) {
+	t.Helper()
+	need.Program(t, "lvm")
+	dir := t.TempDir()
+	t.Setenv("LVM_SYSTEM_DIR", dir)
+	t.Setenv("LVM_SUPPRESS_FD_WARNINGS", "1")
+	write := func(name, text string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, command := range []string{
+		"", "relative", "/bin/true", "/bin/echo a  b", "/bin/false", "/nonexistent", write("plain", "", 0o600),
+		write("ends37", "#!/bin/sh\nexit 37\n", 0o700), write("killed", "#!/bin/sh\nkill -9 $$\n", 0o700), "junk",
+	} {
+		conf := `global { lvmlockctl_kill_command = "` + command + `" }`
+		if command == "junk" {
+			conf = "junk {"
+		}
+		write("lvm.conf", conf, 0o600)
+		var said [2][]string
+		for i, program := range []string{stockctl, ""} {
+			all := strings.Replace(run(t, program, "-e", "--kill", "vg1"), ": ", "\n", 1) // what follows the exit code
+			said[i] = strings.FieldsFunc(all, func(r rune) bool { return r == '\n' || r == '|' })
+			slices.Sort(said[i])
+		}
+		if !slices.Equal(said[0], said[1]) {
+			t.Errorf("kill command %q: stock\n%q\nours\n%q", command, said[0], said[1])
+		}
+	}
 }
 
 // waitFor connects to lvmlockd, once that listens.
