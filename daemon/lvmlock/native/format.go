@@ -34,6 +34,9 @@ func (m *Manager) InitVG(ctx context.Context, vg lvmlock.VG, o lvmlock.InitOptio
 	case len(args) > maxArgs:
 		return fail(lvmwire.BadRequest, fmt.Errorf("lock args %q are longer than %d bytes", args, maxArgs))
 	}
+	if err := fitsKillpath(vg.Name); err != nil {
+		return fail(lvmwire.BadArgs, err)
+	}
 	if err := m.Running(ctx); err != nil {
 		return "", err
 	}

@@ -187,6 +187,66 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestNewerArgs: a VG whose lock args ask for more than leases of time do is neither started nor changed. Its other hosts
+// count on it: with notimeout nobody may take their leases, and with persist they take those of a host that they have
+// fenced.
+func TestNewerArgs(t *testing.T) {
+	t.Parallel()
+	for _, k := range kinds {
+		t.Run(string(k), func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			h := start(t, k, 1, disks(t, 70*mib, "vg"))
+			h.format(t, "vg", true)
+			_, was := leaseNames(t, h, "vg", layout{512, mib})
+			for _, args := range []string{
+				"2.0.0:lvmlock:notimeout", "2.0.0:lvmlock:persist", "2.0.0:lvmlock:notimeout:persist",
+				"1.0.0:lvmlock:persist", "2.0.0:lvmlock:",
+			} {
+				vg := lvmlock.VG{Name: "vg", Args: args, HostID: 1}
+				_, _, err := h.Prepare(ctx, vg, lvmlock.PrepareOptions{})
+				wantResult(t, "start with "+args, err, lvmwire.BadArgs)
+				_, err = h.InitLV(ctx, vg, nil, uuid(1), "")
+				wantResult(t, "init an LV with "+args, err, lvmwire.BadArgs)
+				wantResult(t, "rename with "+args, h.RenameVG(ctx, vg), lvmwire.BadRequest)
+			}
+			if _, names := leaseNames(t, h, "vg", layout{512, mib}); !cmp.Equal(was, names) {
+				t.Errorf("leases %q, were %q", names, was)
+			}
+			s, _, err := h.Prepare(ctx, lvmlock.VG{Name: "vg", Args: "2.0.0:lvmlock", HostID: 1}, lvmlock.PrepareOptions{})
+			if err != nil {
+				t.Errorf("with nothing more: %v", err)
+			} else if err := s.Leave(ctx, false); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestKillpathFits: a VG of which the daemon could not tell lvmlockctl in full is not made, nor started.
+func TestKillpathFits(t *testing.T) {
+	t.Parallel()
+	for _, k := range kinds {
+		t.Run(string(k), func(t *testing.T) {
+			t.Parallel()
+			fits := strings.Repeat("n", 119)
+			h := start(t, k, 1, disks(t, 70*mib, fits, fits+"n"))
+			h.format(t, fits, true)
+			s, _, err := h.Prepare(t.Context(), h.vg(fits), lvmlock.PrepareOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Leave(t.Context(), false); err != nil {
+				t.Error(err)
+			}
+			_, err = h.InitVG(t.Context(), lvmlock.VG{Name: fits + "n", Args: "lvmlock"}, lvmlock.InitOptions{})
+			wantResult(t, "init", err, lvmwire.BadArgs)
+			_, _, err = h.Prepare(t.Context(), h.vg(fits+"n"), lvmlock.PrepareOptions{})
+			wantResult(t, "start", err, lvmwire.BadArgs)
+		})
+	}
+}
+
 // refuseTwins: VGs whose names begin with the same 44 bytes cannot both be used.
 func (h *host) refuseTwins(t *testing.T) {
 	t.Helper()

@@ -116,7 +116,9 @@ const (
 )
 
 // parseArgs splits "1.0.0:lvmlock" or "1.0.0:70254592" behind the version, whose major may be at most the
-// given one.
+// given one. What follows after one more colon (notimeout, persist) asks for more than leases of time do: hosts
+// that rely on it have no watchdog, or take leases as soon as they have fenced somebody. A host that passed it
+// over would hold a lease beside them.
 func parseArgs(args string, maxMajor int) (string, error) {
 	version, rest, ok := strings.Cut(args, ":")
 	parts := strings.Split(version, ".")
@@ -129,7 +131,10 @@ func parseArgs(args string, maxMajor int) (string, error) {
 			return "", fmt.Errorf("lock args %q: version %s is not understood; up to %d is", args, version, maxMajor)
 		}
 	}
-	value, _, _ := strings.Cut(rest, ":")
+	value, more, found := strings.Cut(rest, ":")
+	if found {
+		return "", fmt.Errorf("lock args %q: %q needs a newer sanlock than 3.8", args, more)
+	}
 	return value, nil
 }
 

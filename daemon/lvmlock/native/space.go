@@ -71,6 +71,9 @@ func (m *Manager) Prepare(
 	if vg.HostID == 0 || vg.HostID > sizes[0].maxHosts {
 		return fail(lvmwire.BadHostID, fmt.Errorf("host id %d; 1 to %d are possible", vg.HostID, sizes[0].maxHosts))
 	}
+	if err := fitsKillpath(vg.Name); err != nil {
+		return fail(lvmwire.BadArgs, err)
+	}
 	if err := m.awaitDevice(ctx, s.path); err != nil {
 		return fail(lvmwire.BadArgs, err)
 	}
@@ -84,6 +87,18 @@ func (m *Manager) Prepare(
 	return s, 0, nil
 }
 
+// killOption comes before the VG's name in the arguments of the killpath.
+const killOption = "--kill "
+
+// fitsKillpath refuses a VG whose name sanlock would cut off: when its lockspace fails another VG, or none, would be
+// killed.
+func fitsKillpath(vg string) error {
+	if most := sanlockwire.MaxKillpath - len(killOption); len(vg) > most {
+		return fmt.Errorf("its name has %d bytes; sanlock can tell lvmlockctl of up to %d when the storage fails", len(vg), most)
+	}
+	return nil
+}
+
 // register opens the connection that will hold our leases. When the lockspace fails the daemon runs our
 // killpath instead of ending this process, which serves other VGs too.
 func (s *space) register(ctx context.Context) (*client.Conn, error) {
@@ -93,7 +108,7 @@ func (s *space) register(ctx context.Context) (*client.Conn, error) {
 	}
 	err = c.Register(ctx)
 	if err == nil {
-		err = c.Killpath(ctx, s.m.cfg.Killpath, "--kill "+s.vg.Name, 0)
+		err = c.Killpath(ctx, s.m.cfg.Killpath, killOption+s.vg.Name, 0)
 	}
 	if err == nil {
 		err = c.Restrict(ctx, sanlockwire.RestrictSigkill)
