@@ -407,6 +407,28 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
+// TestShutdownWhileKilled: the lock manager's SIGTERMs for a VG that has lost its storage are no reason to stop others.
+func TestShutdownWhileKilled(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newFake(lvmwire.Sanlock)
+		h := newHost(t, m)
+		h.start(1, "vg", "sanlock")
+		h.start(1, "other", "sanlock")
+		h.want(1, lv("vg", "u1", "ex", "persistent"), "0 sanlock")
+		m.Lose("lvm_vg")
+		synctest.Wait()
+		if n := h.engine.Shutdown(t.Context()); n != 2 {
+			t.Errorf("%d lockspaces remain, want both", n)
+		}
+		h.want(1, "lock_vg vg_name=other mode=ex", "0 sanlock")
+		h.want(1, "lock_vg vg_name=other mode=un", "0 sanlock")
+		h.want(1, "drop_vg vg_name=vg", "0 sanlock")
+		if n := h.engine.Shutdown(t.Context()); n != 0 {
+			t.Errorf("%d lockspaces remain, want none", n)
+		}
+	})
+}
+
 func TestConfig(t *testing.T) {
 	for _, c := range []lvmlock.Config{
 		{},

@@ -72,6 +72,7 @@ type space struct {
 type status struct {
 	state      state
 	idle       bool
+	killed     bool
 	enabled    bool
 	locks      Lockspace
 	generation uint64
@@ -215,7 +216,7 @@ func (s *space) settle() {
 
 // publish lets others see the state, and wakes them if it changed.
 func (s *space) publish() {
-	now := status{state: s.state, idle: s.idle(), locks: s.locks, generation: s.generation}
+	now := status{state: s.state, idle: s.idle(), killed: s.killed, locks: s.locks, generation: s.generation}
 	s.mu.Lock()
 	was := s.status
 	now.enabled = was.enabled

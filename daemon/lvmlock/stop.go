@@ -2,6 +2,7 @@ package lvmlock
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/tenurelock/tenure/daemon/lvmwire"
@@ -201,8 +202,13 @@ func (e *Engine) stopAll(ctx context.Context, req lvmwire.Request) verdict {
 	return verdict{typ: req.Type, result: lvmwire.Result(left)}
 }
 
-// Shutdown stops the lockspaces in which nothing is locked, waits for them and returns how many remain.
+// Shutdown stops the lockspaces in which nothing is locked, waits for them and returns how many remain. While one that
+// was killed, or lost, is locked it stops none: the lock manager asks us to end each second then, and for the other VGs
+// there is no reason to.
 func (e *Engine) Shutdown(ctx context.Context) int {
+	if all := e.all(); slices.ContainsFunc(all, func(s *space) bool { st := s.now(); return st.killed && !st.idle }) {
+		return len(all)
+	}
 	e.stopIdle(false)
 	left := 0
 	_ = e.await(ctx, func() bool {

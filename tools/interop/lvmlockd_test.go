@@ -171,14 +171,21 @@ func (c *command) want(t testing.TB, r lvmwire.Request, result lvmwire.Result) l
 
 // group is a VG on a loop device that stands for its lock LV.
 type group struct {
-	name string
-	path string // of the loop device
+	name  string
+	path  string // of the loop device
+	align int64  // of its leases, MiB
 }
 
 // newGroup makes the lock LV of a VG, of so many slots of a MiB, without locks on it.
 func newGroup(t testing.TB, name string, slots int) group {
 	t.Helper()
-	g := group{fmt.Sprintf("tt%d%s", os.Getpid(), name), need.Loop(t, 512, int64(slots)<<20)}
+	return newGroupOf(t, name, 512, 1, slots)
+}
+
+// newGroupOf is newGroup with sectors and leases of other sizes, in bytes and MiB.
+func newGroupOf(t testing.TB, name string, sector int, align int64, slots int) group {
+	t.Helper()
+	g := group{fmt.Sprintf("tt%d%s", os.Getpid(), name), need.Loop(t, sector, align*int64(slots)<<20), align}
 	g.link(t, g.name)
 	return g
 }

@@ -89,8 +89,8 @@ func (s *story) leases() {
 		return strings.Join(kept, ", ")
 	}
 	s.line("lockspace: %s", read("-s", "lvm_"+s.g.name+":1:"+s.g.path+":0"))
-	for slot := 65; slot < 71; slot++ {
-		s.line("slot %d: %s", slot, read("-r", fmt.Sprintf("lvm_%s:x:%s:%dM", s.g.name, s.g.path, slot)))
+	for slot := int64(65); slot < 71; slot++ {
+		s.line("slot %d: %s", slot, read("-r", fmt.Sprintf("lvm_%s:x:%s:%dM", s.g.name, s.g.path, slot*s.g.align)))
 	}
 }
 
@@ -173,7 +173,7 @@ func vgLVs(s *story, say func(lvmwire.Request) lvmwire.Reply, args [4]string) {
 	say(s.g.lockLV(1, lvmwire.UN, args[1], "none"))
 	say(s.g.lockLV(2, lvmwire.EX, args[2], "none"))
 	say(s.g.lockLV(2, lvmwire.UN, args[2], "none"))
-	say(s.g.lockLV(3, lvmwire.EX, "1.0.0:999292928", "persistent")) // beyond the device
+	say(s.g.lockLV(3, lvmwire.EX, fmt.Sprintf("1.0.0:%d", 953*s.g.align<<20), "persistent")) // beyond the device
 	say(s.g.lockLV(3, lvmwire.EX, args[2], "persistent"))           // another LV's slot
 }
 
@@ -187,7 +187,7 @@ func vgEnd(s *story, say func(lvmwire.Request) lvmwire.Reply, wait lvmwire.Reque
 	say(s.g.lockVG(lvmwire.EX))
 	s.alone(s.g)
 	say(s.g.request("rename_vg_before"))
-	renamed := group{s.g.name + "r", s.g.path}
+	renamed := group{s.g.name + "r", s.g.path, s.g.align}
 	renamed.link(s.t, renamed.name)
 	say(renamed.request("rename_vg_final"))
 	s.leases()
@@ -209,26 +209,33 @@ func vgEnd(s *story, say func(lvmwire.Request) lvmwire.Reply, wait lvmwire.Reque
 	s.leases()
 }
 
-// TestVGLocks tells one host's story to each pair of daemons; what is answered and left on the disk must be the same.
+// TestVGLocks tells one host's story to each pair of daemons; what is answered and left on the disk must be the same,
+// with either size of sectors.
 func TestVGLocks(t *testing.T) {
-	waiting(t, 45)
-	stories := make([][]string, len(pairs))
+	waiting(t, 60)
+	sizes := []struct {
+		sector int
+		align  int64
+	}{{512, 1}, {4096, 8}}
+	stories := make([][]string, len(sizes)*len(pairs))
 	var trials []trial
-	for i, p := range pairs {
-		trials = append(trials, trial{fmt.Sprintf("%s over %s", p.lockd, p.sanlock), func(t *testing.T) {
+	for i := range stories {
+		p, size := pairs[i%len(pairs)], sizes[i/len(pairs)]
+		trials = append(trials, trial{fmt.Sprintf("%s over %s, %d", p.lockd, p.sanlock, size.sector), func(t *testing.T) {
 			d := pair(t, p.lockd, p.sanlock, 1)
-			s := &story{t: t, d: d, g: newGroup(t, fmt.Sprint(i), 71), c: d.command(t)}
+			s := &story{t: t, d: d, g: newGroupOf(t, fmt.Sprint(i), size.sector, size.align, 71), c: d.command(t)}
 			defer func() { stories[i] = s.lines }()
 			vgStory(s)
 		}})
 	}
 	together(t, trials...)
-	if testing.Verbose() {
-		t.Log(strings.Join(stories[0], "\n"))
-	}
-	for i, p := range pairs[1:] {
-		if d := cmp.Diff(stories[0], stories[i+1]); d != "" {
-			t.Errorf("%s over %s (-Debian's +this):\n%s", p.lockd, p.sanlock, d)
+	for i := range stories {
+		first := i - i%len(pairs)
+		if i == first && testing.Verbose() {
+			t.Log(strings.Join(stories[i], "\n"))
+		}
+		if d := cmp.Diff(stories[first], stories[i]); d != "" {
+			t.Errorf("%s (-Debian's +this):\n%s", trials[i].name, d)
 		}
 	}
 }
