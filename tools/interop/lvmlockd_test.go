@@ -139,7 +139,11 @@ func (c *command) do(r lvmwire.Request) (lvmwire.Reply, error) {
 	if err := c.SetDeadline(time.Now().Add(opTimeout)); err != nil {
 		return lvmwire.Reply{}, err
 	}
-	if _, err := c.Write(r.Append(nil, lvmwire.Dialect16)); err != nil {
+	dialect := lvmwire.Dialect16
+	if r.AlignMB != 0 {
+		dialect = lvmwire.Dialect40 // which has the key
+	}
+	if _, err := c.Write(r.Append(nil, dialect)); err != nil {
 		return lvmwire.Reply{}, err
 	}
 	body, err := c.messages.Next()

@@ -174,7 +174,7 @@ func vgLVs(s *story, say func(lvmwire.Request) lvmwire.Reply, args [4]string) {
 	say(s.g.lockLV(2, lvmwire.EX, args[2], "none"))
 	say(s.g.lockLV(2, lvmwire.UN, args[2], "none"))
 	say(s.g.lockLV(3, lvmwire.EX, fmt.Sprintf("1.0.0:%d", 953*s.g.align<<20), "persistent")) // beyond the device
-	say(s.g.lockLV(3, lvmwire.EX, args[2], "persistent"))           // another LV's slot
+	say(s.g.lockLV(3, lvmwire.EX, args[2], "persistent"))                                    // another LV's slot
 }
 
 // vgEnd stops, renames and removes the VG.
@@ -252,16 +252,34 @@ func TestVGLocksAcross(t *testing.T) {
 			func(t *testing.T) {
 				g := newGroup(t, "x"+fmt.Sprint(i), 71)
 				one, two := pair(t, a.lockd, a.sanlock, 1), pair(t, b.lockd, b.sanlock, 2)
+				one.command(t).want(t, g.init(), lvmwire.OK)
 				acrossVG(t, g, one, two)
 			},
 		})
+	}
+	// Sizes that only 2.03.40 makes. Debian's lvmlockd looks for the global lock as if leases had 8 MiB, Debian's sanlock
+	// goes by the flags.
+	for i, align := range []int64{1, 2, 4} {
+		trials = append(trials, trial{fmt.Sprintf("leases of %d MiB, 4096", align), func(t *testing.T) {
+			g := newGroupOf(t, "y"+fmt.Sprint(i), 4096, align, 71)
+			one, two := pair(t, tenure, tenure, 1), pair(t, tenure, debian, 2)
+			r := g.init()
+			r.AlignMB = align
+			one.command(t).want(t, r, lvmwire.OK)
+			acrossVG(t, g, one, two)
+			s := story{t: t, d: one, g: g}
+			s.leases()
+			if want := "sector_size 4096, space_name lvm_VG, resource_name " + uuid(1); !strings.Contains(s.lines[4], want) {
+				t.Errorf("%q, want %q", s.lines[4], want)
+			}
+		}})
 	}
 	together(t, trials...)
 }
 
 func acrossVG(t *testing.T, g group, one, two *lockd) {
-	a := g.started(t, one)
-	b := two.command(t)
+	a, b := one.command(t), two.command(t)
+	g.join(t, one, a)
 	g.join(t, two, b)
 	// Refused at once, or after tries for some seconds where the other's command may be over soon.
 	refused := func(c *command, r lvmwire.Request, least, most time.Duration) {

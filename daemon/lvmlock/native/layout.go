@@ -33,6 +33,9 @@ const spacePrefix = "lvm_"
 
 const mib = 1 << 20
 
+// maxHosts is how many hosts sanlock knows at most.
+const maxHosts = 2000
+
 // layout is how large sectors and leases are on a lock LV, in bytes.
 type layout struct{ sector, align int64 }
 
@@ -42,11 +45,11 @@ var sizes = []struct {
 	flags    uint32
 	maxHosts uint64
 }{
-	{layout{512, 1 * mib}, sanlockwire.Sector512 | sanlockwire.Align1M, 2000},
+	{layout{512, 1 * mib}, sanlockwire.Sector512 | sanlockwire.Align1M, maxHosts},
 	{layout{4096, 1 * mib}, sanlockwire.Sector4K | sanlockwire.Align1M, 250},
 	{layout{4096, 2 * mib}, sanlockwire.Sector4K | sanlockwire.Align2M, 500},
 	{layout{4096, 4 * mib}, sanlockwire.Sector4K | sanlockwire.Align4M, 1000},
-	{layout{4096, 8 * mib}, sanlockwire.Sector4K | sanlockwire.Align8M, 2000},
+	{layout{4096, 8 * mib}, sanlockwire.Sector4K | sanlockwire.Align8M, maxHosts},
 }
 
 // flags are those of resources and lockspaces.
@@ -68,6 +71,10 @@ func (l layout) maxHosts() uint64 {
 	}
 	return 0
 }
+
+// hasValues reports whether a lease has room for a value block behind the places of 2000 hosts. In a smaller one the
+// block would lie in another lease.
+func (l layout) hasValues() bool { return l.maxHosts() == maxHosts }
 
 // at is where a slot begins, in bytes.
 func (l layout) at(slot int64) int64 { return slot * l.align }

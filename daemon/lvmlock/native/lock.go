@@ -3,6 +3,7 @@ package native
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/tenurelock/tenure/daemon/client"
 	"github.com/tenurelock/tenure/daemon/lvmlock"
@@ -35,8 +36,8 @@ func (s *space) lease(r lvmlock.Resource, m lvmwire.Mode) (sanlockwire.Resource,
 	return l, nil
 }
 
-// valued reports whether a resource has a value block.
-func valued(r lvmlock.Resource) bool { return r.Kind != lvmwire.LV }
+// valued reports whether a resource has a value block. No command depends on it, and 2.03.40 does without.
+func (s *space) valued(r lvmlock.Resource) bool { return r.Kind != lvmwire.LV && s.lay.hasValues() }
 
 // Lock acquires a lease. While another host has it, or may have it, that is refused at once.
 func (s *space) Lock(
@@ -66,24 +67,39 @@ func (s *space) Lock(
 // acquire asks the daemon for a lease. The caller has turn.
 func (s *space) acquire(l sanlockwire.Resource, r lvmlock.Resource, o lvmlock.LockOptions) error {
 	flags := uint32(sanlockwire.AcquireOwnerNoWait)
-	if valued(r) {
+	if s.valued(r) {
 		flags |= sanlockwire.AcquireLVB
 	}
 	if o.Adopt {
 		flags |= sanlockwire.AcquireOrphan
 	}
 	if o.AdoptOnly {
+		flags |= sanlockwire.AcquireOrphanOnly
 		// Stock takes a new lease if it is asked for orphans only without a value block.
-		flags |= sanlockwire.AcquireOrphanOnly | sanlockwire.AcquireLVB
+		if s.lay.hasValues() {
+			flags |= sanlockwire.AcquireLVB
+		} else if err := s.wantOrphan(r); err != nil {
+			return err
+		}
 	}
 	return s.hold.Acquire(context.Background(), client.Self, flags, ownerName, l)
+}
+
+// wantOrphan returns what the daemon says of a lease of which there is no orphan, unless there is one. Orphans do not
+// come while we are there, and go only by our hand.
+func (s *space) wantOrphan(r lvmlock.Resource) error {
+	names, err := s.orphans(context.Background())
+	if err == nil && !slices.Contains(names, r.Name) {
+		err = sanlockwire.ErrorOf(noOrphan)
+	}
+	return err
 }
 
 // acquired notes a new lease and reads its value block. One that we do not understand cannot be kept up to
 // date, so the lease is given back. The caller has turn.
 func (s *space) acquired(l sanlockwire.Resource, r lvmlock.Resource, m lvmwire.Mode) (lvmlock.Value, error) {
 	var v lvmlock.Value
-	if valued(r) {
+	if s.valued(r) {
 		block, err := s.hold.GetLVB(context.Background(), l)
 		if err != nil {
 			// An orphan of a daemon that does not use value blocks has none.
@@ -163,7 +179,7 @@ func (s *space) Unlock(
 
 // put hands over the value block that is to be written when EX is given up. The caller has turn.
 func (s *space) put(l sanlockwire.Resource, r lvmlock.Resource, value *lvmlock.Value) {
-	if value == nil || !valued(r) {
+	if value == nil || !s.valued(r) {
 		return
 	}
 	if err := s.hold.SetLVB(context.Background(), l, appendValue(nil, *value)); err != nil {

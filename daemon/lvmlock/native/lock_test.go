@@ -1,12 +1,17 @@
 package native
 
 import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tenurelock/tenure/daemon/lvmlock"
 	"github.com/tenurelock/tenure/daemon/lvmwire"
+	"github.com/tenurelock/tenure/tools/need"
 )
 
 // TestLife: a VG is made, started, used and stopped, and what a lock's holder wrote the next one sees.
@@ -112,5 +117,85 @@ func TestConflict(t *testing.T) {
 			}
 			mustUnlock(t, c.holder, r, lvmwire.EX, nil)
 		}
+	}
+}
+
+// TestSmallLeases: sizes that leave no room for a value block in a lease. Locks have none there: the block would lie in
+// another lease, which Debian's daemon would overwrite with it.
+func TestSmallLeases(t *testing.T) {
+	t.Parallel()
+	for _, k := range kinds {
+		for _, align := range []int64{1, 2, 4} {
+			t.Run(fmt.Sprintf("%s, %d MiB", k, align), func(t *testing.T) {
+				t.Parallel()
+				dir, lay := t.TempDir(), layout{4096, align * mib}
+				dev := need.Loop(t, 4096, lay.at(firstLVSlot+9))
+				if err := os.Symlink(dev, filepath.Join(dir, "vg-lvmlock")); err != nil {
+					t.Fatal(err)
+				}
+				h := start(t, k, 1, dir)
+				vg := lvmlock.VG{Name: "vg", Args: "lvmlock"}
+				if _, err := h.InitVG(t.Context(), vg, lvmlock.InitOptions{Global: true, AlignMB: align}); err != nil {
+					t.Fatal(err)
+				}
+				h.smallLeases(t, dev, lay)
+			})
+		}
+	}
+}
+
+func (h *host) smallLeases(t *testing.T, dev string, lay layout) {
+	t.Helper()
+	ctx := t.Context()
+	var lvs [2]lvmlock.Resource
+	args := ""
+	for i := range lvs {
+		var err error
+		args, err = h.InitLV(ctx, h.vg("vg"), nil, uuid(i), args)
+		if want := lvArgs(lay.at(firstLVSlot + int64(i))); args != want || err != nil {
+			t.Fatalf("InitLV: %q, %v, want %q", args, err, want)
+		}
+		lvs[i] = lvmlock.Resource{Kind: lvmwire.LV, Name: uuid(i), Args: args}
+	}
+	// others reads all leases but that of a slot.
+	others := func(slot int64) []byte {
+		text, err := os.ReadFile(dev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear(text[:lay.align]) // the lockspace, which is renewed
+		clear(text[lay.at(slot):][:lay.align])
+		return text
+	}
+	s := h.join(t, "vg")
+	for slot, r := range map[int64]lvmlock.Resource{globalSlot: globalLock, groupSlot: groupLock} {
+		was := others(slot)
+		mustLock(t, s, r, lvmwire.EX)
+		mustUnlock(t, s, r, lvmwire.EX, &lvmlock.Value{Version: 7})
+		if v := mustLock(t, s, r, lvmwire.SH); v != (lvmlock.Value{}) {
+			t.Errorf("%s has the value %+v", r.Name, v)
+		}
+		mustUnlock(t, s, r, lvmwire.SH, nil)
+		if !bytes.Equal(others(slot), was) {
+			t.Errorf("%s was locked, and another lease is written", r.Name)
+		}
+	}
+	if err := s.Leave(ctx, false); err != nil {
+		t.Fatal(err)
+	}
+	was := others(firstLVSlot)
+	h.liveAndDie(t, "vg", order{lvs[0], lvmwire.EX})
+	s = h.joinWith(t, "vg", lvmlock.JoinOptions{AdoptOnly: true})
+	only := lvmlock.LockOptions{AdoptOnly: true}
+	_, err := s.Lock(ctx, lvs[1], lvmwire.EX, only)
+	wantResult(t, "none to adopt", err, lvmwire.AdoptNone)
+	_, err = s.Lock(ctx, lvs[0], lvmwire.SH, only)
+	wantResult(t, "adopt EX as SH", err, lvmwire.AdoptRetry)
+	if _, err := s.Lock(ctx, lvs[0], lvmwire.EX, only); err != nil {
+		t.Errorf("adopt: %v", err)
+	}
+	mustUnlock(t, s, lvs[0], lvmwire.EX, nil)
+	if !bytes.Equal(others(firstLVSlot), was) {
+		t.Error("an LV was adopted, and another lease is written")
 	}
 }

@@ -18,6 +18,7 @@ const (
 	ballotVersion  = -212 // SANLK_DBLOCK_LVER: another host tries for a newer version
 	ballotHigher   = -213 // SANLK_DBLOCK_MBAL: another host made a higher bid
 	accessDenied   = -13
+	noOrphan       = -2 // ENOENT
 )
 
 // said returns what the daemon answered, if err is an answer of the daemon's.

@@ -68,8 +68,8 @@ func (m *Manager) Prepare(
 		m: m, vg: vg, name: spaceName(vg.Name), path: m.device(vg.Name, lv), lost: make(chan struct{}),
 		turn: make(chan struct{}, 1), choosing: make(chan struct{}, 1), held: map[string]lvmwire.Mode{},
 	}
-	if vg.HostID == 0 || vg.HostID > sizes[0].maxHosts {
-		return fail(lvmwire.BadHostID, fmt.Errorf("host id %d; 1 to %d are possible", vg.HostID, sizes[0].maxHosts))
+	if vg.HostID == 0 || vg.HostID > maxHosts {
+		return fail(lvmwire.BadHostID, fmt.Errorf("host id %d; 1 to %d are possible", vg.HostID, maxHosts))
 	}
 	if err := fitsKillpath(vg.Name); err != nil {
 		return fail(lvmwire.BadArgs, err)
@@ -338,23 +338,28 @@ func (s *space) close() {
 // orphaned refuses to leave while an earlier life of this host holds something, before anything is given
 // back.
 func (s *space) orphaned(ctx context.Context) error {
-	count := 0
-	err := s.m.ask(ctx, func(c *client.Conn) error {
-		return c.Status(ctx, sanlockwire.StatusAll, func(st sanlockwire.State) error {
-			list, _ := sanlockwire.Word(st.Text, "list")
-			if st.Type == sanlockwire.StateResource && st.Resource.Space.Equal(s.name) && list == "orphan" {
-				count++
-			}
-			return nil
-		})
-	})
-	if err != nil || count == 0 {
+	names, err := s.orphans(ctx)
+	if err != nil || len(names) == 0 {
 		return nil // a daemon that does not answer has left already; one that refuses says so again
 	}
 	return &lvmlock.Error{
 		Op: "leave", What: s.name.String(), Result: lvmwire.Busy,
-		Err: fmt.Errorf("%d leases of an earlier lvmlockd are held; adopt them first", count),
+		Err: fmt.Errorf("%d leases of an earlier lvmlockd are held; adopt them first", len(names)),
 	}
+}
+
+// orphans returns the names of the leases that an earlier life of this host holds.
+func (s *space) orphans(ctx context.Context) (names []string, err error) {
+	err = s.m.ask(ctx, func(c *client.Conn) error {
+		return c.Status(ctx, sanlockwire.StatusAll, func(st sanlockwire.State) error {
+			list, _ := sanlockwire.Word(st.Text, "list")
+			if st.Type == sanlockwire.StateResource && st.Resource.Space.Equal(s.name) && list == "orphan" {
+				names = append(names, st.Resource.Name.String())
+			}
+			return nil
+		})
+	})
+	return names, err
 }
 
 func (s *space) setLeaving(leaving bool) {
