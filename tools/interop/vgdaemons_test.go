@@ -119,7 +119,7 @@ func TestSanlockStartsAnew(t *testing.T) {
 		d.node = startIn(t, filepath.Dir(d.node.runDir), p.sanlock, 1)
 
 		// Debian's answers for the LV from memory, and calls the daemon's refusals -221.
-		held, refused := lvmwire.Result(lvmwire.OK), lvmwire.Result(lvmwire.ManagerError)
+		held, refused := lvmwire.OK, lvmwire.ManagerError
 		if p.lockd == tenure {
 			held, refused = lvmwire.VGKilled, lvmwire.VGKilled
 		}

@@ -18,32 +18,38 @@ const GlobalSpace = "lvm_global"
 
 // Config says where the lock manager is. The zero Config is this machine's.
 type Config struct {
-	Kernel  Kernel         // nil: this machine's devices
-	Cluster string         // dlm's directory in configfs, "": /sys/kernel/config/dlm/cluster
-	Log     zerolog.Logger // the zero Logger says nothing
+	Kernel   Kernel         // nil: this machine's devices
+	Cluster  string         // dlm's directory in configfs, "": /sys/kernel/config/dlm/cluster
+	Controld string         // dlm_controld's socket, "": that in the abstract namespace
+	Log      zerolog.Logger // the zero Logger says nothing
 }
 
 // Manager is the lock manager "dlm".
 type Manager struct {
-	kernel  Kernel
-	cluster cluster
-	log     zerolog.Logger
+	kernel   Kernel
+	cluster  cluster
+	controld string
+	log      zerolog.Logger
 }
 
 var (
 	_ lvmlock.LockManager = (*Manager)(nil)
 	_ lvmlock.VGFormatter = (*Manager)(nil)
 	_ lvmlock.Adopter     = (*Manager)(nil)
+	_ lvmlock.Refresher   = (*Manager)(nil)
 )
 
 // New returns the lock manager; nothing is opened before it is used.
 func New(c Config) *Manager {
-	m := &Manager{kernel: c.Kernel, cluster: cluster(c.Cluster), log: c.Log}
+	m := &Manager{kernel: c.Kernel, cluster: cluster(c.Cluster), controld: c.Controld, log: c.Log}
 	if m.kernel == nil {
 		m.kernel = machine{dev: "/dev", misc: "/proc/misc"}
 	}
 	if m.cluster == "" {
 		m.cluster = clusterDir
+	}
+	if m.controld == "" {
+		m.controld = controldSocket
 	}
 	return m
 }
