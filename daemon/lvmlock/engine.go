@@ -83,9 +83,11 @@ type Engine struct {
 	global     global
 	news       chan struct{} // closed, and replaced, when the state of a lockspace changed
 	claims     map[string]chan struct{}
-	adopting   bool       // discovered is not closed yet
-	missed     []*adoptVG // what could not be adopted: it stays in the adopt file for the next try
-	updates    int        // LV locks taken so far
+	adopting   bool // discovered is not closed yet
+	// accompanying is how many VGs were started of which lvm_global is not in spaces yet.
+	accompanying int
+	missed       []*adoptVG // what could not be adopted: it stays in the adopt file for the next try
+	updates      int        // LV locks taken so far
 }
 
 // New returns an Engine without lockspaces.

@@ -700,6 +700,29 @@ func TestGlobalGoesWithTheLastVG(t *testing.T) {
 	})
 }
 
+// TestGlobalStartsWithTheVG has lvm_global still be left when a VG is started: who waits for the start waits for it too.
+func TestGlobalStartsWithTheVG(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newHooked(lvmwire.DLM)
+		h := newHost(t, m)
+		h.start(1, "vg1", "dlm")
+		release := m.hold("leave lvm_global")
+		h.want(1, "stop_vg vg_name=vg1", "0")
+		h.want(1, "start_vg vg_name=vg2 vg_lock_type=dlm vg_lock_args=1.0.0:test", "0 dlm")
+		h.send(1, "start_wait")
+		synctest.Wait()
+		if got := h.heard(); len(got) != 0 {
+			t.Errorf("%q, and lvm_global is not started", got)
+		}
+		release()
+		synctest.Wait()
+		if got := strings.Join(h.heard(), ","); got != "1 start_wait: 0" {
+			t.Errorf("start_wait: %q", got)
+		}
+		h.want(1, "lock_gl mode=ex vg_lock_type=none", "0 dlm")
+	})
+}
+
 // TestLeaveRefused has the lock manager need the lockspaces for some time: they are tried again, but not all the time.
 func TestLeaveRefused(t *testing.T) {
 	bubble(t, func(t *testing.T) {

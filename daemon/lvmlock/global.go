@@ -112,9 +112,20 @@ func (e *Engine) ensureGlobal(ctx context.Context, t lvmwire.LockType) (s *space
 // accompany starts the lockspace of the global lock for a VG that was admitted. The VG may have gone again, without
 // finding a lockspace to tell of it.
 func (e *Engine) accompany(t lvmwire.LockType) {
-	if s, _ := e.ensureGlobal(e.ctx, t); s != nil && e.deserted(s.typ) {
+	s, _ := e.ensureGlobal(e.ctx, t)
+	e.coming(-1)
+	if s != nil && e.deserted(s.typ) {
 		s.post(func() { s.lonely = true })
 	}
+}
+
+// coming counts the lockspaces of the global lock that will be started soon: who waits for lockspaces to start waits for
+// them too.
+func (e *Engine) coming(n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.accompanying += n
+	e.announce()
 }
 
 // readGlobal reads whether a VG's global lock is enabled; what cannot be read is not.

@@ -46,7 +46,10 @@ func (e *Engine) start(ctx context.Context, c *Client, req lvmwire.Request) verd
 		return v
 	}
 	if t := e.globalType(); t != lvmwire.NoType && !perVG(t) {
-		e.spawn(func() { e.accompany(t) })
+		e.coming(1)
+		if !e.spawn(func() { e.accompany(t) }) {
+			e.coming(-1)
+		}
 	}
 	p := newPending(c, req)
 	s.open(p, joinOptions(req.Options))
@@ -165,7 +168,7 @@ func (s *space) failed(p *pending, what string, err error) {
 // wrong is told so.
 func (e *Engine) startWait(ctx context.Context, c *Client, req lvmwire.Request) verdict {
 	err := e.await(ctx, func() bool {
-		if e.adopting {
+		if e.adopting || e.accompanying > 0 {
 			return false
 		}
 		for _, s := range e.spaces {
