@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tenurelock/tenure/daemon/lvmlock"
 	"github.com/tenurelock/tenure/daemon/lvmwire"
+	"github.com/tenurelock/tenure/daemon/sanlockwire"
+	"github.com/tenurelock/tenure/leases"
 	"github.com/tenurelock/tenure/tools/need"
 )
 
@@ -117,6 +121,73 @@ func TestConflict(t *testing.T) {
 			}
 			mustUnlock(t, c.holder, r, lvmwire.EX, nil)
 		}
+	}
+}
+
+// atOnce is how long a lock may take that is refused without waiting for anybody, on a busy machine.
+const atOnce = 20 * time.Second
+
+// TestSilentOwner: the leases of a host that has died, and is not known to be dead, are refused at once: a command waits
+// for the answer. The daemon is told not to wait for the owner.
+func TestSilentOwner(t *testing.T) {
+	t.Parallel()
+	for _, k := range kinds {
+		t.Run(string(k), func(t *testing.T) {
+			t.Parallel()
+			a, b, ha, hb := twoHosts(t, "vg")
+			who, owner, died := a, b, hb
+			if k == debian {
+				who, owner, died = b, a, ha
+			}
+			args, err := ha.InitLV(t.Context(), ha.vg("vg"), a, uuid(1), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			lv := lvmlock.Resource{Kind: lvmwire.LV, Name: uuid(1), Args: args}
+			mustLock(t, owner, groupLock, lvmwire.EX)
+			mustLock(t, owner, lv, lvmwire.SH)
+			mustLock(t, who, lv, lvmwire.SH)
+			died.kill()
+			for deadline := time.Now().Add(meetWait); ; time.Sleep(pollEvery) {
+				hosts, err := who.hosts(t.Context(), owner.vg.HostID)
+				if err == nil && len(hosts) == 1 && hosts[0].Verdict() != leases.Alive {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("the owner is not seen to be silent: %v, %v", hosts, err)
+				}
+			}
+			begin := time.Now()
+			_, err = who.Lock(t.Context(), groupLock, lvmwire.EX, lvmlock.LockOptions{})
+			wantResult(t, "lock", err, lvmwire.Again)
+			wantResult(t, "convert", who.Convert(t.Context(), lv, lvmwire.SH, lvmwire.EX, nil), lvmwire.Again)
+			if took := time.Since(begin); took > atOnce {
+				t.Errorf("it took %v to say so", took)
+			}
+		})
+	}
+}
+
+// TestRestricted: the daemon must not kill this process for one VG, with others in it. Debian's log tells that it was
+// told so.
+func TestRestricted(t *testing.T) {
+	t.Parallel()
+	h := start(t, debian, 1, disks(t, 70*mib, "vg"))
+	h.format(t, "vg", true)
+	s, _, err := h.Prepare(t.Context(), h.vg("vg"), lvmlock.PrepareOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.ReadFile(h.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf(`cmd_restrict ci \d+ fd \d+ pid %d flags %d\n`, os.Getpid(), sanlockwire.RestrictSigkill)
+	if !regexp.MustCompile(want).Match(log) {
+		t.Errorf("%s has no %s", log, want)
+	}
+	if err := s.Leave(t.Context(), false); err != nil {
+		t.Error(err)
 	}
 }
 
