@@ -8,6 +8,9 @@ import (
 
 // dispatch carries a request out (spec lvmlockd 3.3).
 func (e *Engine) dispatch(ctx context.Context, c *Client, req lvmwire.Request) verdict {
+	if req.Type == lvmwire.IDM && e.unsupported(req.Type) && req.Op > lvmwire.OpQuit {
+		return verdict{typ: req.Type, result: lvmwire.NoSupport, vgArgs: req.VGArgs, mode: lvmwire.Invalid}
+	}
 	switch req.Op {
 	case lvmwire.OpHello:
 		return verdict{}
@@ -17,7 +20,7 @@ func (e *Engine) dispatch(ctx context.Context, c *Client, req lvmwire.Request) v
 		}
 		return verdict{}
 	case lvmwire.OpRunningLM:
-		return e.runningLM(ctx)
+		return e.runningLM(ctx, req)
 	case lvmwire.OpInit:
 		if req.Kind == lvmwire.LV {
 			return e.initLV(ctx, req)
@@ -52,7 +55,7 @@ func (e *Engine) directed(ctx context.Context, c *Client, req lvmwire.Request) v
 	p := newPending(c, req)
 	s, r := e.find(ctx, p)
 	if s == nil {
-		if req.Type != lvmwire.NoType && e.manager(req.Type) == nil {
+		if e.unsupported(req.Type) {
 			r = lvmwire.NoSupport
 		}
 		return verdict{typ: req.Type, result: r, mode: lvmwire.Invalid}
@@ -74,6 +77,9 @@ func (e *Engine) directed(ctx context.Context, c *Client, req lvmwire.Request) v
 func (e *Engine) find(ctx context.Context, p *pending) (*space, lvmwire.Result) {
 	if p.req.Kind == lvmwire.GL && p.req.Op == lvmwire.OpLock {
 		return e.findGlobal(ctx, p)
+	}
+	if t := e.globalType(); p.req.Kind == lvmwire.GL && t != lvmwire.NoType && !perVG(t) {
+		return e.lookup(globalKey), lvmwire.NoLockspace // which refuses: it is there for nothing else
 	}
 	if p.req.VGName == "" {
 		return nil, lvmwire.NoLockspace

@@ -34,7 +34,7 @@ func TestGlobalLockGoesToTheFirst(t *testing.T) {
 		h.want(1, "stop_vg vg_name=vg1", "0")
 		h.want(1, "lock_gl mode=sh vg_lock_type=none", "-210 NO_GL_LS,")
 		h.want(1, initVG("vg3", "none"), "0 vg=1.0.0:lvmlock")
-		h.want(1, initVG("vg2", "none"), "-17")
+		h.want(1, initVG("vg2", "none"), "-17 vg=lvmlock")
 	})
 }
 
@@ -111,7 +111,7 @@ func TestTwoManagers(t *testing.T) {
 		h.want(1, "lock_gl mode=ex vg_lock_type=dlm", "0 dlm")
 		h.start(1, "vg", "dlm")
 		h.want(1, "lock_vg vg_name=vg mode=ex vg_lock_type=sanlock", "-22 sanlock")
-		h.want(1, "lock_vg vg_name=vg mode=ex vg_lock_type=idm", "-22 idm")
+		h.want(1, "lock_vg vg_name=vg mode=ex vg_lock_type=idm", "-93 idm")
 		h.want(1, "lock_vg vg_name=nosuch mode=ex vg_lock_type=idm", "-93 idm")
 		h.start(1, "global", "sanlock") // not to be confused with dlm's lvm_global
 		h.want(1, "lock_vg vg_name=global mode=ex", "0 sanlock")
@@ -135,7 +135,7 @@ func TestNamesThatCannotBeTold(t *testing.T) {
 		h := newHost(t, newHooked(lvmwire.Sanlock))
 		long := strings.Repeat("v", 44)
 		h.start(1, long+"1", "sanlock")
-		h.want(1, initVG(long+"2", "none"), "-17")
+		h.want(1, initVG(long+"2", "none"), "-17 vg=lvmlock")
 		h.want(1, "start_vg vg_name="+long+"2 vg_lock_type=sanlock vg_lock_args=1.0.0:lvmlock", "-212 sanlock")
 		h.start(1, long[:43]+"x", "sanlock")
 	})

@@ -12,8 +12,14 @@ func (e *Engine) start(ctx context.Context, c *Client, req lvmwire.Request) verd
 	v := verdict{typ: req.Type}
 	m := e.manager(req.Type)
 	switch {
-	case m == nil:
+	case e.unsupported(req.Type):
 		v.result = lvmwire.NoSupport
+		return v
+	case m == nil:
+		v.result = lvmwire.Perm
+		if s := e.lookup(spaceName(req.VGName)); s != nil {
+			v.result = present(s)
+		}
 		return v
 	case req.VGName == "":
 		v.result = lvmwire.BadRequest

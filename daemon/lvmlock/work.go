@@ -47,16 +47,16 @@ func (e *Engine) whoRuns(ctx context.Context) []lvmwire.LockType {
 }
 
 // runningLM answers the type of the lock manager that runs (spec lvmlockd 2.7.1).
-func (e *Engine) runningLM(ctx context.Context) verdict {
+func (e *Engine) runningLM(ctx context.Context, req lvmwire.Request) verdict {
 	found := e.whoRuns(ctx)
 	e.forgetPreset()
 	switch len(found) {
 	case 0:
-		return verdict{result: lvmwire.NoLock}
+		return verdict{typ: req.Type, result: lvmwire.NoLock}
 	case 1:
-		return verdict{result: lvmwire.Result(found[0])}
+		return verdict{typ: req.Type, result: lvmwire.Result(found[0])}
 	}
-	return verdict{result: lvmwire.Full}
+	return verdict{typ: req.Type, result: lvmwire.Full}
 }
 
 // forgetPreset does what lvmlockd --test does: without lockspaces even the type from its command line is
@@ -72,24 +72,33 @@ func (e *Engine) forgetPreset() {
 
 // initVG makes a VG's locks (spec 4.4).
 func (e *Engine) initVG(ctx context.Context, req lvmwire.Request) verdict {
+	v := verdict{typ: req.Type, vgArgs: req.VGArgs}
 	m := e.manager(req.Type)
 	switch {
-	case m == nil:
-		return verdict{typ: req.Type, result: lvmwire.NoSupport}
-	case req.VGName == "":
-		return verdict{typ: req.Type, result: lvmwire.BadRequest}
+	case e.unsupported(req.Type):
+		v.result = lvmwire.NoSupport
+		return v
+	case m == nil && e.lookup(spaceName(req.VGName)) != nil:
+		v.result = lvmwire.Exists
+		return v
+	case m == nil, req.VGName == "":
+		v.result = lvmwire.BadRequest
+		return v
 	}
 	e.selectGlobal(req.Type)
 	release, err := e.claim(ctx, initClaim)
 	if err != nil {
-		return verdict{typ: req.Type, result: lvmwire.Canceled}
+		v.result = lvmwire.Canceled
+		return v
 	}
-	v := e.beside(ctx, func(ctx context.Context) verdict {
+	got := e.beside(ctx, func(ctx context.Context) verdict {
 		defer release()
 		return e.format(ctx, m, req)
 	})
-	v.typ = req.Type
-	return v
+	if got.vgArgs == "" {
+		got.vgArgs = req.VGArgs
+	}
+	return got
 }
 
 // format has the lock manager make a VG's locks, with the global lock in the first.
@@ -138,7 +147,7 @@ func (e *Engine) initLV(ctx context.Context, req lvmwire.Request) verdict {
 	v := verdict{typ: req.Type, vgArgs: req.VGArgs}
 	if s := e.lookup(spaceName(req.VGName)); s != nil {
 		p := newPending(nil, req)
-		if req.Type != lvmwire.NoType && req.Type != s.typ {
+		if req.Type != s.typ {
 			v.result = lvmwire.BadRequest
 			return v
 		}
@@ -175,10 +184,10 @@ func (e *Engine) renameFinal(ctx context.Context, req lvmwire.Request) verdict {
 	v := verdict{typ: req.Type}
 	m := e.manager(req.Type)
 	switch {
-	case m == nil:
+	case e.unsupported(req.Type):
 		v.result = lvmwire.NoSupport
 		return v
-	case req.VGName == "":
+	case m == nil, req.VGName == "":
 		v.result = lvmwire.BadRequest
 		return v
 	case e.lookup(spaceName(req.VGName)) != nil:

@@ -83,7 +83,7 @@ func ParseMode(s string) Mode {
 	return Invalid
 }
 
-// String is the name by which VGs call their lock type, "none" where there is none to name.
+// String is the name by which VGs call their lock type, "none" where there is none to name, and stock's "lm_unknown".
 func (t LockType) String() string {
 	switch t {
 	case DLM:
@@ -92,6 +92,8 @@ func (t LockType) String() string {
 		return "sanlock"
 	case IDM:
 		return "idm"
+	case UnknownType:
+		return "lm_unknown"
 	default:
 		return none
 	}

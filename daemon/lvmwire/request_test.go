@@ -134,7 +134,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("lock type %q is %d, want %d", s, got, want)
 		}
 	}
-	if got := Op(99).String() + Kind(0).String() + Invalid.String() + UnknownType.String(); got != "op_unknown.ivnone" {
+	if got := Op(99).String() + Kind(0).String() + Invalid.String() + UnknownType.String(); got != "op_unknown.ivlm_unknown" {
 		t.Errorf("what has no name is %q", got)
 	}
 }
