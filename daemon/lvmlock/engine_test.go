@@ -391,6 +391,28 @@ func TestStopAllWaits(t *testing.T) {
 	})
 }
 
+// TestStopAllForced ends what is held and what is waited for, the global lock too.
+func TestStopAllForced(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newHooked(lvmwire.DLM)
+		h := newHost(t, m)
+		h.start(1, "vg1", "dlm")
+		h.want(1, lv("vg1", "u1", "ex", "persistent"), "0 dlm")
+		h.want(1, "lock_gl mode=ex vg_lock_type=none", "0 dlm")
+		release := m.hold("leave lvm_vg1") // else the VG is gone before it is the global lock's turn
+		h.send(2, "lock_gl mode=ex vg_lock_type=none")
+		h.want(3, "stop_all opts=force", "2")
+		if got := strings.Join(h.heard(), ","); got != "2 lock_gl: -125 dlm" {
+			t.Errorf("who waited for the global lock: %q", got)
+		}
+		release()
+		synctest.Wait()
+		if !h.engine.Quit() {
+			t.Error("the engine may not quit")
+		}
+	})
+}
+
 func TestShutdown(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h := newHost(t, newHooked(lvmwire.DLM))

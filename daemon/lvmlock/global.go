@@ -252,7 +252,7 @@ func (s *space) switchGlobal(p *pending) {
 		return
 	}
 	s.call(func() func() {
-		if s.engine.enabledSpace() == nil {
+		if s.engine.enabledSpace() == nil && !s.engine.cfg.Test {
 			s.engine.search(s.engine.ctx)
 		}
 		return func() {

@@ -120,6 +120,39 @@ func TestTwoManagers(t *testing.T) {
 	})
 }
 
+// TestLockTypes asks with lock types that a VG does not have, that no lock manager has and that there are not. The answers
+// are those of Debian's lvmlockd.
+func TestLockTypes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHost(t, newHooked(lvmwire.DLM), func(c *lvmlock.Config) {
+			c.Managers = append(c.Managers, newHooked(lvmwire.Sanlock))
+		})
+		h.want(1, "enable_gl vg_name=vg", "-210 NO_LOCKSPACES,NO_GL_LS")
+		h.start(1, "vg", "dlm")
+		for _, c := range []struct{ said, want string }{
+			{"running_lm vg_lock_type=sanlock", "-54 sanlock"},
+			{"running_lm vg_lock_type=nosuch", "-54 lm_unknown"},
+			{"running_lm vg_lock_type=idm", "-93 idm"},
+			{"start_wait vg_lock_type=idm", "-93 idm"},
+			{"stop_all vg_lock_type=idm", "-93 idm"},
+			{"query_lock_vg vg_name=vg vg_lock_type=idm", "-93 idm mode=iv"},
+			{"lock_vg vg_name=vg mode=ex vg_lock_type=nosuch", "-22 lm_unknown"},
+			{"lock_vg vg_name=no mode=ex vg_lock_type=nosuch", "-210 lm_unknown"},
+			{"init_lv vg_name=vg lv_uuid=u vg_lock_type=none", "-22"},
+			{"init_vg vg_name=vg vg_lock_type=none vg_lock_args=l", "-17 vg=l"},
+			{"init_vg vg_name=no vg_lock_type=nosuch vg_lock_args=l", "-22 vg=l"},
+			{"init_vg vg_name=no vg_lock_type=idm vg_lock_args=l", "-93 vg=l"},
+			{"rename_vg_final vg_name=no vg_lock_type=none", "-22"},
+			{"start_vg vg_name=vg vg_lock_type=none", "-17"},
+			{"start_vg vg_name=no vg_lock_type=nosuch", "-1 lm_unknown"},
+			{"enable_gl vg_name=vg", "-22 dlm"},
+			{"disable_gl vg_name=no", "-22 dlm"},
+		} {
+			h.want(1, c.said, c.want)
+		}
+	})
+}
+
 func TestNoManagerRuns(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		m := newHooked(lvmwire.Sanlock)

@@ -147,6 +147,9 @@ func (l *Locks) converted(j *job, o Outcome) {
 		l.mode = j.call.To
 		if at := l.place(j.holder); at >= 0 {
 			l.holders[at].Mode = j.call.To
+			if j.call.Value != nil {
+				l.holders[at].Version = j.call.Value.Version
+			}
 		}
 		l.wrote(j.call.Value)
 	}

@@ -82,9 +82,9 @@ func (l *Locks) unlock() bool {
 		mine := func(b *Ask) bool { return b != a && b.Client == a.Client && b.Op == lvmwire.OpLock }
 		if b := l.first(mine); b != nil {
 			l.end(b, lvmwire.Canceled)
-			l.end(a, lvmwire.Canceled)
-			return true
 		}
+		l.end(a, lvmwire.Canceled)
+		return true
 	}
 	l.end(a, lvmwire.NotFound)
 	return true

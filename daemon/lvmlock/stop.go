@@ -260,11 +260,11 @@ func (e *Engine) drain(ctx context.Context, force bool) int {
 }
 
 // stopIdle begins to stop every lockspace in which nothing is locked and returns how many lockspaces there
-// are. The one of the global lock goes last.
+// are. The one of the global lock goes last, but with force at once, whoever holds it.
 func (e *Engine) stopIdle(force bool) int {
 	all := e.all()
 	for _, s := range all {
-		if s.global && !e.deserted(s.typ) {
+		if s.global && !force && !e.deserted(s.typ) {
 			continue
 		}
 		s.do(func() {

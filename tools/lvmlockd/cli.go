@@ -84,7 +84,7 @@ func testManagers(gl lvmwire.LockType) []lvmlock.LockManager {
 	}
 	all := make([]lvmlock.LockManager, 0, len(types))
 	for _, t := range types {
-		c := fake.Config{Type: t}
+		c := fake.Config{Type: t, GlobalAnywhere: true}
 		if t == lvmwire.Sanlock {
 			c.JoinDelay = fake.TestJoinDelay
 		}

@@ -245,6 +245,33 @@ func TestTestModeOfDLM(t *testing.T) {
 	result(t, m.Running(t.Context()), lvmwire.OK)
 }
 
+// TestGlobalAnywhere moves the global lock by asking where it is.
+func TestGlobalAnywhere(t *testing.T) {
+	m := fake.New(fake.Config{Type: lvmwire.Sanlock, GlobalAnywhere: true})
+	s := join(t, m)
+	other, _ := prepare(t, m, lvmlock.VG{Name: "vg2", UUID: "u2"})
+	if _, err := other.Join(t.Context(), lvmlock.JoinOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	want := func(where string, s lvmlock.Lockspace, want bool) {
+		t.Helper()
+		if on, err := s.(lvmlock.GlobalLocker).GlobalEnabled(t.Context()); on != want || err != nil {
+			t.Errorf("%s: %v, %v; want %v", where, on, err, want)
+		}
+	}
+	want("the first", s, true)
+	want("the other", other, false)
+	result(t, s.(lvmlock.GlobalLocker).SetGlobal(t.Context(), false), lvmwire.OK)
+	want("the other, after it was disabled", other, true)
+	want("the first, after it was found elsewhere", s, false)
+	result(t, other.Leave(t.Context(), false), lvmwire.OK)
+	want("the first, alone", s, true)
+	if _, err := other.Join(t.Context(), lvmlock.JoinOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	want("the other, joined again", other, false)
+}
+
 // The global lock is in the first VG that is started, unless init_vg said where.
 func TestGlobalLock(t *testing.T) {
 	m := fake.New(fake.Config{Type: lvmwire.Sanlock})

@@ -22,6 +22,9 @@ var (
 // GlobalEnabled says whether the global lock is in this VG.
 func (s *leaseSpace) GlobalEnabled(ctx context.Context) (enabled bool, err error) {
 	err = s.do(ctx, Op{Name: "global_enabled"}, func(a *area) error {
+		if s.manager.cfg.GlobalAnywhere && !s.manager.cluster.anyEnabled() {
+			a.enabled = true
+		}
 		enabled = a.enabled
 		return nil
 	})

@@ -25,6 +25,9 @@ type Config struct {
 	JoinDelay time.Duration
 	// Slots is how many LVs a sanlock VG has room for; 0: for all.
 	Slots int
+	// GlobalAnywhere makes every VG that is asked have the global lock, unless another one that is joined has it: as with
+	// lvmlockd --test, where disabling it lasts until it is looked for.
+	GlobalAnywhere bool
 	// Fault, if not nil, is asked before each call what goes wrong with it. It may be called from many
 	// goroutines.
 	Fault func(Op) Fault

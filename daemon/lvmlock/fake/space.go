@@ -67,6 +67,9 @@ func (s *space) Leave(ctx context.Context, free bool) error {
 	}
 	a.drop(m.host, s)
 	delete(a.members, m.host)
+	if m.cfg.GlobalAnywhere {
+		a.decided, a.enabled = false, false
+	}
 	if free {
 		delete(m.cluster.areas, s.name)
 	}
