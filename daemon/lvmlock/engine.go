@@ -144,7 +144,9 @@ func (e *Engine) manager(t lvmwire.LockType) LockManager {
 }
 
 // unsupported says that a type is one that lvmlockd knows, and this Engine has no lock manager for it.
-func (e *Engine) unsupported(t lvmwire.LockType) bool { return t > lvmwire.NoType && e.manager(t) == nil }
+func (e *Engine) unsupported(t lvmwire.LockType) bool {
+	return t > lvmwire.NoType && e.manager(t) == nil
+}
 
 // Changed tells that AdoptText has news: the adopt file should be written.
 func (e *Engine) Changed() <-chan struct{} { return e.changed }

@@ -143,12 +143,30 @@ func TestLockTypes(t *testing.T) {
 			{"init_vg vg_name=no vg_lock_type=nosuch vg_lock_args=l", "-22 vg=l"},
 			{"init_vg vg_name=no vg_lock_type=idm vg_lock_args=l", "-93 vg=l"},
 			{"rename_vg_final vg_name=no vg_lock_type=none", "-22"},
+			{"rename_vg_final vg_name=vg vg_lock_type=dlm", "-16 dlm"},
 			{"start_vg vg_name=vg vg_lock_type=none", "-17"},
 			{"start_vg vg_name=no vg_lock_type=nosuch", "-1 lm_unknown"},
 			{"enable_gl vg_name=vg", "-22 dlm"},
 			{"disable_gl vg_name=no", "-22 dlm"},
 		} {
 			h.want(1, c.said, c.want)
+		}
+	})
+}
+
+// TestChosenTypeIsKept has a type of the global lock from the command line, which holds where no VG is started too.
+func TestChosenTypeIsKept(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHost(t, newHooked(lvmwire.DLM), func(c *lvmlock.Config) {
+			c.Managers = append(c.Managers, newHooked(lvmwire.Sanlock))
+			c.GL = lvmwire.Sanlock
+		})
+		for range 2 {
+			h.want(1, "lock_gl mode=ex vg_lock_type=dlm", "-210 dlm NO_LOCKSPACES,NO_GL_LS,")
+			h.start(1, "vg", "sanlock")
+			h.want(1, "lock_gl mode=ex", "0 sanlock")
+			h.want(1, "lock_gl mode=un", "0 sanlock")
+			h.want(1, "stop_vg vg_name=vg", "0")
 		}
 	})
 }

@@ -163,6 +163,22 @@ func TestValueBlock(t *testing.T) {
 	result(t, b.Unlock(t.Context(), vglk, lvmwire.EX, nil), lvmwire.LockIO)
 }
 
+// TestValueBlockAfterAll: dlm's is gone with the last member, sanlock's is on a disk.
+func TestValueBlockAfterAll(t *testing.T) {
+	for typ, want := range map[lvmwire.LockType]lvmlock.Value{lvmwire.DLM: {}, lvmwire.Sanlock: {Version: 7, Set: true}} {
+		m := fake.New(fake.Config{Type: typ})
+		s := join(t, m)
+		result(t, lock(t, s, vglk, lvmwire.EX), lvmwire.OK)
+		result(t, s.Unlock(t.Context(), vglk, lvmwire.EX, &lvmlock.Value{Version: 7}), lvmwire.OK)
+		result(t, s.Leave(t.Context(), false), lvmwire.OK)
+		s = join(t, m)
+		got, err := s.Lock(t.Context(), vglk, lvmwire.EX, lvmlock.LockOptions{})
+		if got != want || err != nil {
+			t.Errorf("type %v: read %+v, %v; want %+v", typ, got, err, want)
+		}
+	}
+}
+
 // What lvmlockd --test answers (spec lvmlockd 3.15).
 func TestTestMode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -70,7 +70,7 @@ func (s *space) Leave(ctx context.Context, free bool) error {
 	if m.cfg.GlobalAnywhere {
 		a.decided, a.enabled = false, false
 	}
-	if free {
+	if free || m.cfg.Type != lvmwire.Sanlock && len(a.members) == 0 { // dlm keeps its value blocks in its members
 		delete(m.cluster.areas, s.name)
 	}
 	return nil
