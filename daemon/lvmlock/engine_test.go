@@ -636,7 +636,11 @@ func TestFreeAfterTheHolder(t *testing.T) {
 		h.want(1, free, "-16 sanlock")
 		heard("the holder stays", "", time.Second, begin)
 		begin = time.Now()
-		h.want(2, free, "-16 sanlock")
+		unlocked := m.count("unlock u1")
+		h.want(2, free, "0 sanlock") // by the holder itself
+		if got := m.count("unlock u1") - unlocked; got != 1 {
+			t.Errorf("the lock was given back %d times before its place", got)
+		}
 		h.want(2, lv("vg", "u1", "ex", "persistent"), "0 sanlock")
 		h.want(1, free, "-16 sanlock")
 		heard("refused at once", "", 0, begin)

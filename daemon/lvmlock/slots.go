@@ -75,7 +75,8 @@ func (s *space) findFree(p *pending) {
 }
 
 // freeLV gives the place of an LV's lock back. It is refused while anyone on this host holds or wants the LV. Who is
-// about to go is waited for: a command that frees an LV may come before the end of another was noticed.
+// about to go is waited for: a command that frees an LV may come before the end of another was noticed. What the asker
+// itself holds until it ends is given back first: lvconvert frees the LV that it has made a pool of, and still locks.
 func (s *space) freeLV(p *pending) {
 	key := keyOf(p.req)
 	if key.name == "" {
@@ -83,11 +84,13 @@ func (s *space) freeLV(p *pending) {
 		return
 	}
 	if l := s.lanes[key]; l != nil && l.used() {
-		if !l.passing(p.client.id) {
+		if !l.passing() {
 			p.result(s, lvmwire.Busy)
 			return
 		}
 		l.frees = append(l.frees, p)
+		l.locks.Close(p.client.id)
+		s.pump(l)
 		s.engine.spawn(func() { s.limitFree(l, p) })
 		return
 	}
@@ -108,17 +111,14 @@ func (s *space) freeLV(p *pending) {
 // used says that somebody holds or wants the resource, or that it is not known because a call is under way.
 func (l *lane) used() bool { return l.calling || l.locks.Busy() || len(l.waiters) > 0 }
 
-// passing says that a resource may be used no more in a moment: what uses it goes away with another client than c.
-func (l *lane) passing(c ClientID) bool {
-	if l.calling {
-		return true
-	}
-	return !slices.ContainsFunc(l.locks.Holders(), func(h Holder) bool { return h.Persistent || h.Client == c })
+// passing says that a resource may be used no more in a moment: what uses it goes away with a client.
+func (l *lane) passing() bool {
+	return l.calling || !slices.ContainsFunc(l.locks.Holders(), func(h Holder) bool { return h.Persistent })
 }
 
 // retryFrees serves again those that wait for l to be free.
 func (s *space) retryFrees(l *lane) {
-	if len(l.frees) == 0 || l.used() && l.passing(0) {
+	if len(l.frees) == 0 || l.used() && l.passing() {
 		return
 	}
 	frees := l.frees
