@@ -51,6 +51,11 @@ func TestLVM(t *testing.T) {
 			p.play("kill", kills...)
 			p.play("lock-type", lockTypes...)
 			p.play("remove", removals...)
+			p.spawn(1, "lvmpolld", "exec lvmpolld -f -t 0")
+			p.play("move", moves...)
+			p.play("types", types...)
+			p.play("volumes", volumes...)
+			p.play("pool", pools...)
 		})
 	}
 }
@@ -244,7 +249,7 @@ var kills = []step{
 	on(1, "A25", "vgs", 0, "storage failed for sanlock leases"),
 	on(1, "A25", "lvcreate -an -Zn -l1 -n y vg2", 5, "storage failed for sanlock leases"),
 	on(1, "A25", "CTL -e --drop vg2", 0),
-	on(1, "A25", "CTL -i", 0, "!lvm_vg2"),
+	on(1, "A25", untilTrue("! CTL -i | grep -q lvm_vg2")+"; CTL -i", 0, "!lvm_vg2"),
 	on(1, "A25", "vgchange --lockstart vg2 && lvcreate -an -Zn -l1 -n y vg2", 0, `"y" created`),
 }
 
@@ -271,6 +276,81 @@ var removals = []step{
 	on(1, "B8", "vgs --noheadings -o vg_name", 0, "vg2"),
 	on(2, "B9", "vgchange --lockstop vg2", 0),
 	on(1, "B9", left("vgremove -y vg2"), 0, `Volume group "vg2" successfully removed`),
+}
+
+// moves: pvmove makes its own temporary LV, and lvmpolld's commands go on with it, under the moved LV's lock.
+var moves = []step{
+	on(1, "move", "vgcreate --shared vg3 /dev/vda && vgextend vg3 /dev/vdb /dev/vdc && lvcreate -l4 -n mv vg3 /dev/vdb", 0),
+	on(2, "move", "vgchange --lockstart vg3 || vgchange --lockstart vg3", 0),
+	on(1, "move", "pvmove -i1 -n mv /dev/vdb /dev/vdc && lvs --noheadings -o devices vg3/mv", 0, "Moved: ", "/dev/vdc(0)"),
+	on(2, "move", "lvchange -aey vg3/mv", 5, "LV locked by other host: vg3/mv"),
+	on(1, "move", "pvmove -i1 /dev/vdc /dev/vdb", 5, "pvmove in a shared VG requires a named LV."),
+	on(1, "move", "pvmove -i1 -n lvmlock /dev/vda /dev/vdb", 5, "pvmove not allowed on internal sanlock LV."),
+	on(1, "move", "lvchange -an vg3/mv && pvmove -i1 -n mv /dev/vdc /dev/vdb && CTL -i", 0, "Moved: ", "LK LV ex"),
+	on(1, "move", "lvchange -an vg3/mv && lvchange -asy vg3/mv && pvmove -i1 -n mv /dev/vdb /dev/vdc && CTL -i", 0,
+		"Moved: ", "LK LV ex", "!LK LV sh"),
+	on(1, "move", "lvchange -an vg3/mv", 0),
+	on(2, "move", "lvchange -asy vg3/mv", 0),
+	on(1, "move", "pvmove -i1 -n mv /dev/vdc /dev/vdb", 5, "LV locked by other host: vg3/mv",
+		"pvmove in a shared VG requires exclusive lock on named LV."),
+	on(2, "move", "lvchange -an vg3/mv", 0),
+	on(1, "move", "lvchange -aey vg3/mv && lvextend -l100 vg3/mv /dev/vdc && pvmove -i1 -b --atomic -n mv /dev/vdc /dev/vdb", 0),
+	on(2, "move", "lvchange -aey vg3/mv", 5, "LV locked by other host: vg3/mv"),
+	on(2, "move", "lvcreate -an -Zn -l1 -n meanwhile vg3 && lvremove -y vg3/meanwhile", 0),
+	on(1, "move", untilTrue("! lvs -a vg3 | grep -q pvmove")+"; lvs -a --noheadings -o lv_name,devices vg3", 0,
+		"/dev/vdb(0)", "!/dev/vdc", "!pvmove"),
+	on(1, "move", "lvreduce -y -f -l4 vg3/mv", 0),
+}
+
+// types: what is made of several LVs has one lock, and is active on one host.
+var types = []step{
+	on(1, "raid", "lvcreate -y --type raid1 -m1 --nosync -l2 -n r1 vg3 /dev/vdb /dev/vdc", 0),
+	on(1, "raid", "lvs -a --noheadings -o lv_lockargs vg3 | grep -c 1.0.0", 0, "2"), // mv and r1
+	on(2, "raid", "lvchange -aey vg3/r1", 5, "LV locked by other host: vg3/r1"),
+	on(1, "raid", "lvchange -an vg3/r1; lvchange -asy vg3/r1", 5, "Shared activation not compatible with LV type raid1 of vg3/r1"),
+	on(1, "raid", "lvchange -aey vg3/r1 && lvconvert -y -m0 vg3/r1 /dev/vdc && lvconvert -y --type raid1 -m1 vg3/r1 /dev/vdc", 0),
+	on(1, "raid", "lvconvert -y --splitmirrors 1 -n r2 vg3/r1", 5, "not allowed with lock_type sanlock"),
+	on(1, "raid", "lvremove -y vg3/r1", 0),
+	on(1, "cache", "lvcreate -an -Zn -l4 -n fast vg3 /dev/vdc && "+
+		"lvconvert -y --type cache --cachevol fast --chunksize 64k vg3/mv && CTL -i | grep -c 'LK LV ex'", 0, "is now cached", "1"),
+	on(2, "cache", "lvchange -aey vg3/mv", 5, "LV locked by other host: vg3/mv"),
+	on(1, "cache", "lvconvert -y --splitcache vg3/mv && lvremove -y vg3/fast", 0),
+	on(1, "cache", "lvchange -an vg3/mv && lvcreate -an -Zn -l4 -n fast vg3 /dev/vdc && "+
+		"lvconvert -y --type writecache --cachevol fast vg3/mv && lvchange -aey vg3/mv", 0, "now has writecache"),
+	on(2, "cache", "lvchange -aey vg3/mv", 5, "LV locked by other host: vg3/mv"),
+	on(1, "cache", "lvchange -an vg3/mv && lvconvert -y --uncache vg3/mv", 0, `"fast" successfully removed`),
+	on(2, "cache", "lvchange -aey vg3/mv && lvchange -an vg3/mv", 0),
+	on(1, "merge", "lvchange -aey vg3/mv && lvcreate -s -l2 -n snap vg3/mv && lvconvert --merge vg3/snap", 0, "Merged: 100.00%"),
+	on(1, "merge", "lvremove -y vg3/mv && CTL -i", 0, "!LK LV ex", "!LK LV sh"),
+}
+
+// volumes: PVs come and go, and all lockspaces are stopped at once.
+var volumes = []step{
+	on(1, "pvs", "vgreduce vg3 /dev/vda", 5, "still in use"), // by the lvmlock LV
+	on(1, "pvs", "vgreduce vg3 /dev/vdc && pvremove /dev/vdc", 0, `Removed "/dev/vdc"`),
+	on(2, "pvs", "vgs --noheadings -o pv_count vg3", 0, "2"),
+	on(1, "pvs", "pvresize /dev/vdb && pvchange -xn /dev/vdb && pvchange -xy /dev/vdb", 0),
+	on(1, "pvs", "vgcreate --shared vg4 /dev/vdc && vgmerge vg3 vg4", 5, "vgmerge not allowed for lock_type sanlock"),
+	on(1, "stop-all", "lvcreate -l1 -n x vg3 && CTL --stop-lockspaces --wait 0; CTL -i", 0, "LK LV ex"),
+	on(1, "stop-all", "lvchange -an vg3/x && CTL --stop-lockspaces --wait 1 && CTL -i", 0, "!LS"),
+	on(2, "stop-all", "lvchange -aey vg3/x && lvchange -an vg3/x && CTL -S && CTL -i", 0, "!LS"),
+}
+
+// pools: the LV that becomes a pool is locked while its lock is given back. Debian's lvmlockd forgets the lock and keeps
+// the lease, and does not stop the VG any more; ours gives the lease back first.
+var pools = []step{
+	on(1, "pool", "vgchange --lockstart vg3 && lvcreate -an -Zn -l4 -n pool vg3", 0),
+	on(1, "pool", "lvconvert -y --type thin-pool -Zn vg3/pool", 0, "Converted vg3/pool to thin pool"),
+	on(1, "pool", "lvcreate -y -an -Zn -l4 -n mv vg3 && lvconvert -y --type thin --thinpool pool vg3/mv", 5,
+		"Can't use lock_type sanlock LV as external origin."),
+	on(1, "pool", "lvcreate --type thin -V16M --thinpool pool -n th vg3 && lvs -a --noheadings -o lv_name,lv_lockargs vg3 | grep 1.0.0",
+		0, "mv", "pool", "!pool_t", "!th  "),
+	on(2, "pool", "vgchange --lockstart vg3 && lvchange -aey vg3/th", 5, "LV locked by other host: vg3/pool"),
+	on(1, "pool", "lvremove -y vg3/th vg3/pool vg3/mv && CTL -i", 0, "!LK LV ex", "!LK LV sh"),
+	on(1, "pool", "sanlock client status | grep -c '^r.*lvm_vg3:[^:]*-'", 1, "0").ofOurs(),
+	on(1, "pool", "lvs -a --noheadings -o lv_lockargs vg3; dd if=/dev/mapper/vg3-lvmlock bs=1M skip=68 count=3 2>/dev/null | "+
+		"grep -a -o '#unused' | wc -l", 0, "1.0.0:70254592", "\n3"),
+	on(1, "pool", "CTL --stop-lockspaces --wait 1 && CTL -i", 0, "!LS").ofOurs(),
 }
 
 // fullSlots is A31: all places for LV locks are taken, the lvmlock LV grows, and the other host, which has started the

@@ -16,14 +16,14 @@ import (
 var modules = []string{
 	"virtio_pci", "virtio_blk", "virtio_console", "virtio_scsi", "sd_mod", "sg", "softdog", "i6300esb", "loop",
 	"dm-mod", "dm-flakey", "dm-delay", "dm-thin-pool", "dm-snapshot", "dm-raid", "dm-zero", "scsi_debug",
-	"dm-mirror", "dlm", "configfs", "virtio_net",
+	"dm-mirror", "dm-cache", "dm-cache-smq", "dm-writecache", "raid1", "dlm", "configfs", "virtio_net",
 }
 
 // kernel is an unpacked kernel: a directory with vmlinux and lib/modules/VERSION.
 type kernel struct{ dir, version string }
 
 // kernelPrefix changes with the modules, so that a kernel which lacks some is not taken from the cache.
-const kernelPrefix = "linux-"
+const kernelPrefix = "vmlinux-"
 
 // findKernel returns the newest kernel in the cache, or fetches the one that Debian's linux-image-amd64 names.
 func findKernel(ctx context.Context, cache string) (kernel, error) {

@@ -11,7 +11,7 @@ import (
 func LVM() (Guest, error) {
 	g := Standard()
 	for _, name := range []string{
-		"lvm", "dmsetup", "lvmlockd", "lvmlockctl", "corosync", "corosync-quorumtool", "dlm_controld", "dlm_tool",
+		"lvm", "lvmpolld", "dmsetup", "lvmlockd", "lvmlockctl", "corosync", "corosync-quorumtool", "dlm_controld", "dlm_tool",
 	} {
 		path, err := exec.LookPath(filepath.Join("/usr/sbin", name))
 		if err != nil {
@@ -20,8 +20,9 @@ func LVM() (Guest, error) {
 		g.Files[path] = path
 	}
 	for _, name := range []string{
-		"pvcreate", "pvs", "vgcreate", "vgchange", "vgck", "vgextend", "vgremove", "vgrename", "vgs", "lvcreate", "lvchange",
-		"lvconvert", "lvextend", "lvremove", "lvrename", "lvs",
+		"pvcreate", "pvchange", "pvmove", "pvremove", "pvresize", "pvs", "vgcreate", "vgchange", "vgck", "vgexport", "vgextend",
+		"vgimport", "vgmerge", "vgreduce", "vgremove", "vgrename", "vgs", "vgsplit", "lvcreate", "lvchange", "lvconvert",
+		"lvextend", "lvreduce", "lvremove", "lvrename", "lvs",
 	} {
 		g.Links["/usr/sbin/"+name] = "lvm"
 	}
