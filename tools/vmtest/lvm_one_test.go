@@ -348,8 +348,9 @@ var pools = []step{
 	on(2, "pool", "vgchange --lockstart vg3 && lvchange -aey vg3/th", 5, "LV locked by other host: vg3/pool"),
 	on(1, "pool", "lvremove -y vg3/th vg3/pool vg3/mv && CTL -i", 0, "!LK LV ex", "!LK LV sh"),
 	on(1, "pool", "sanlock client status | grep -c '^r.*lvm_vg3:[^:]*-'", 1, "0").ofOurs(),
-	on(1, "pool", "lvs -a --noheadings -o lv_lockargs vg3; dd if=/dev/mapper/vg3-lvmlock bs=1M skip=68 count=3 2>/dev/null | "+
-		"grep -a -o '#unused' | wc -l", 0, "1.0.0:70254592", "\n3"),
+	// Of the first five places only that of x is taken.
+	on(1, "pool", "n=0; for i in 67 68 69 70 71; do dd if=/dev/mapper/vg3-lvmlock bs=1M skip=$i count=1 2>/dev/null | head -c 512 | "+
+		"grep -q -a '#unused' && n=$((n+1)); done; echo free $n; lvs --noheadings vg3", 0, "free 4", "x "),
 	on(1, "pool", "CTL --stop-lockspaces --wait 1 && CTL -i", 0, "!LS").ofOurs(),
 }
 
