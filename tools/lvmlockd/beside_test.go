@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,34 +20,19 @@ import (
 )
 
 const (
-	// insideEnv says that the test runs in namespaces of its own: stock looks at /dev/mapper even with --test, and where
-	// a dump is sent to is known to the whole network namespace.
-	insideEnv = "TENURE_TEST_LVMLOCKD_INSIDE"
 	// promptly is after how long a request that is not answered waits for another client.
 	promptly = 250 * time.Millisecond
 	// patience is how long one daemon may take for what the other has done.
 	patience = 10 * time.Second
 )
 
-// inside runs a test in namespaces of its own, and says whether this is there.
-func inside(t *testing.T) bool {
+// apart runs a test apart from other programs, and says whether this is there: stock looks at /dev/mapper even with
+// --test, and where a dump is sent to is known to the whole network namespace.
+func apart(t *testing.T) bool {
 	t.Helper()
-	need.Root(t)
 	need.Program(t, "lvmlockd")
-	if os.Getenv(insideEnv) == "" {
-		cmd := exec.Command("unshare", "--mount", "--net", "--propagation", "private", os.Args[0],
-			"-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=170s")
-		cmd.Env = append(os.Environ(), insideEnv+"=1")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%v:\n%s", err, out)
-		}
+	if !need.Apart(t, 170*time.Second, "/dev/mapper") {
 		return false
-	}
-	if err := os.MkdirAll("/dev/mapper", 0o755); err != nil { //nolint:gosec // as udev makes it
-		t.Fatal(err)
-	}
-	if err := syscall.Mount("none", "/dev/mapper", "tmpfs", 0, ""); err != nil {
-		t.Fatal(err)
 	}
 	for _, vg := range []string{"t1", "t2", "t3"} {
 		if err := os.WriteFile("/dev/mapper/"+vg+"-lvmlock", nil, 0o600); err != nil {

@@ -13,7 +13,7 @@ import (
 // besideStock runs f with Debian's lvmlockd --test and ours, for each lock type.
 func besideStock(t *testing.T, f func(p *pair)) {
 	t.Helper()
-	if !inside(t) {
+	if !apart(t) {
 		return
 	}
 	t.Run("types", func(t *testing.T) {
