@@ -154,6 +154,20 @@ func TestLockTypes(t *testing.T) {
 	})
 }
 
+// TestLockTypeNotHere asks for a type that lvmlockd knows and has no lock manager for, and for one that does not run.
+func TestLockTypeNotHere(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newHooked(lvmwire.DLM)
+		h := newHost(t, m)
+		h.want(1, "lock_vg vg_name=no mode=ex vg_lock_type=sanlock", "-93 sanlock")
+		h.want(1, "lock_vg vg_name=no mode=ex vg_lock_type=dlm", "-210 dlm NO_LOCKSPACES,")
+		h.want(1, "start_vg vg_name=no vg_lock_type=sanlock", "-93 sanlock")
+		m.fail("running", lvmwire.NoManager)
+		h.want(1, "running_lm vg_lock_type=sanlock", "-37 sanlock")
+		h.want(1, "running_lm", "-37")
+	})
+}
+
 // TestChosenTypeIsKept has a type of the global lock from the command line, which holds where no VG is started too.
 func TestChosenTypeIsKept(t *testing.T) {
 	bubble(t, func(t *testing.T) {
