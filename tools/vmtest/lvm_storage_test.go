@@ -69,11 +69,11 @@ func (p *pair) killCommand(how string) {
 	command := ""
 	switch how {
 	case byCommand:
-		command = "/root/letgo"
-		p.must(1, "mkdir -p /root; cat >/root/letgo <<'EOF'\n"+killScript+"EOF\nchmod 755 /root/letgo")
+		command = "/usr/sbin/letgo"
+		p.must(1, "cat >/usr/sbin/letgo <<'EOF'\n"+killScript+"EOF\nchmod 755 /usr/sbin/letgo")
 	case notAtAll:
-		command = "/root/fails"
-		p.must(1, "mkdir -p /root; printf '#!/bin/sh\\necho \"failed $1\" >>/tmp/killed\\nexit 1\\n' >/root/fails && chmod 755 /root/fails")
+		command = "/usr/sbin/fails"
+		p.must(1, "printf '#!/bin/sh\\necho \"failed $1\" >>/tmp/killed\\nexit 1\\n' >/usr/sbin/fails && chmod 755 /usr/sbin/fails")
 	}
 	if command != "" {
 		p.must(1, `sed -i 's|^global {|global {\n\tlvmlockctl_kill_command = "`+command+`"|' /etc/lvm/lvm.conf`)
