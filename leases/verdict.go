@@ -11,7 +11,7 @@ const (
 	Unknown Verdict = iota + 1 // seen once, not yet seen to change, not yet silent for long enough
 	Free                       // it left: its delta lease is free, or a newer generation has taken the host id
 	Alive                      // seen to change within its renewal fail time
-	Failing                    // silent for longer than its fail time, its watchdog may not have fired yet
+	Failing                    // silent for longer than its fail time, or, to who wants its leases, than a renewal takes
 	Dead                       // silent for longer than its fail time plus the watchdog's fire time
 )
 
