@@ -32,7 +32,7 @@ func mounted(t *testing.T, sectorSize int) (dir string, freeze func() (thaw func
 	}
 	dir = t.TempDir()
 	if err := unix.Mount(dev, dir, "ext4", 0, ""); err != nil {
-		t.Skipf("needs root: mount of an ext4: %v", err)
+		need.Unmet(t, "root", "mount of an ext4: %v", err)
 	}
 	thaw := func() error {
 		// Opened anew: a device that closes too much must not leave a frozen file system behind.
@@ -172,7 +172,7 @@ func TestBlockDeviceThatHangs(t *testing.T) {
 	losetup := need.Program(t, "losetup")
 	out, err := exec.Command(losetup, "--find", "--show", "--direct-io=on", image).CombinedOutput()
 	if err != nil {
-		t.Skipf("needs loop: losetup: %v: %s", err, out)
+		need.Unmet(t, "loop", "losetup: %v: %s", err, out)
 	}
 	path := string(bytes.TrimSpace(out))
 	t.Cleanup(func() {

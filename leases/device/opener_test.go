@@ -111,13 +111,13 @@ func TestOpenerSharesOneDeviceUnderTwoNames(t *testing.T) {
 	}
 	other := filepath.Join(t.TempDir(), "node")
 	if err := unix.Mknod(other, unix.S_IFBLK|0o600, int(st.Rdev)); err != nil {
-		t.Skipf("needs root: mknod: %v", err)
+		need.Unmet(t, "root", "mknod: %v", err)
 	}
 	o := NewOpener(Options{})
 	for _, p := range []string{path, other} {
 		d, err := o.Open(p)
 		if errors.Is(err, unix.EACCES) {
-			t.Skipf("needs root: device nodes do not work in %s", t.TempDir())
+			need.Unmet(t, "root", "device nodes do not work in %s", t.TempDir())
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -57,7 +57,7 @@ func (p clientProgram) command(t *testing.T) []string {
 	if filepath.Ext(source) == ".py" {
 		python := need.Program(t, "python3")
 		if err := exec.Command(python, "-c", "import sanlock").Run(); err != nil {
-			t.Skip("needs python: module sanlock is not installed")
+			need.Unmet(t, "python", "module sanlock is not installed")
 		}
 		return []string{python, source}
 	}

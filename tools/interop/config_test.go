@@ -68,7 +68,7 @@ func startConfigured(t *testing.T, k kind, conf string, options ...string) confi
 	defer out.Close()
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
-		t.Skipf("needs root: unshare: %v", err)
+		need.Unmet(t, "root", "unshare: %v", err)
 	}
 	go func() {
 		_ = cmd.Wait()
@@ -92,7 +92,7 @@ func startConfigured(t *testing.T, k kind, conf string, options ...string) confi
 		}
 		said, _ := os.ReadFile(out.Name())
 		if strings.Contains(string(said), "unshare") || strings.Contains(string(said), "mount") {
-			t.Skipf("needs root: no mounts of its own for a process here: %s", said)
+			need.Unmet(t, "root", "no mounts of its own for a process here: %s", said)
 		}
 		t.Fatalf("%s with\n%s%q does not listen:\n%s", k, conf, options, said)
 	}
@@ -216,7 +216,7 @@ func TestConfiguredLog(t *testing.T) {
 				}
 				zone, err := time.LoadLocation(testZone)
 				if err != nil {
-					t.Skip("needs sanlock: no time zones on this machine")
+					need.Unmet(t, "sanlock", "no time zones on this machine")
 				}
 				if c.utc {
 					zone = time.UTC

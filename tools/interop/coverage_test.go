@@ -90,7 +90,7 @@ func declared(t *testing.T) []string {
 	need.Program(t, "cc")
 	headers, err := filepath.Glob("/usr/include/sanlock*.h")
 	if err != nil || len(headers) == 0 {
-		t.Skip("needs sanlock: no headers (libsanlock-dev) on this machine")
+		need.Unmet(t, "sanlock", "no headers (libsanlock-dev) on this machine")
 	}
 	var names []string
 	for _, path := range headers {
@@ -115,7 +115,7 @@ func pythonNames(t *testing.T) []string {
 	list := exec.Command(need.Program(t, "python3"), "-c", "import sanlock; print(*dir(sanlock))")
 	out, err := list.Output()
 	if err != nil {
-		t.Skip("needs python: module sanlock is not installed")
+		need.Unmet(t, "python", "module sanlock is not installed")
 	}
 	var names []string
 	for name := range strings.FieldsSeq(string(out)) {

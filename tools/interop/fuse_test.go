@@ -60,7 +60,7 @@ func newFrailDisk(t testing.TB, space string, leases int) *frailDisk {
 	dir := t.TempDir()
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		t.Skip("needs FUSE: ", err)
+		need.Unmet(t, "fuse", "%v", err)
 	}
 	d := &frailDisk{
 		disk: disk{filepath.Join(dir, "disk"), layouts[512]}, bytes: make([]byte, int64(leases+1)<<20),
@@ -68,7 +68,7 @@ func newFrailDisk(t testing.TB, space string, leases int) *frailDisk {
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fd)
 	if err := unix.Mount("frail", dir, "fuse", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		unix.Close(fd)
-		t.Skip("needs FUSE: ", err)
+		need.Unmet(t, "fuse", "%v", err)
 	}
 	d.dev = os.NewFile(uintptr(fd), "/dev/fuse") // after the mount: what is not mounted cannot be waited for
 	var serving sync.WaitGroup

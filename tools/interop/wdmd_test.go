@@ -33,17 +33,23 @@ type watch struct {
 // watchPlace has the test whose wdmd is at the system's socket, or that wants none to be there.
 const watchPlace = "wdmd"
 
+// withoutWdmd skips the test if this machine's own wdmd is there.
+func withoutWdmd(t *testing.T) {
+	t.Helper()
+	if c, err := net.Dial("unix", wdmd.DefaultPlace().Socket); err == nil {
+		c.Close()
+		need.Unmet(t, "sanlock", "a wdmd is running on this machine, at the socket that the test's would have")
+	}
+}
+
 // startWatch serves the watchdog at the system's socket. The test is skipped if this machine's own wdmd is there.
 func startWatch(t *testing.T) *watch {
 	t.Helper()
 	need.Root(t)
-	if c, err := net.Dial("unix", wdmd.DefaultPlace().Socket); err == nil {
-		c.Close()
-		t.Skip("a wdmd is running on this machine")
-	}
+	withoutWdmd(t)
 	place, err := wdmd.DefaultPlace().Take()
 	if err != nil {
-		t.Skipf("the place of wdmd is not free: %v", err)
+		need.Unmet(t, "sanlock", "the place of wdmd is not free: %v", err)
 	}
 	l, err := place.Listen(0)
 	if err != nil {
@@ -259,10 +265,7 @@ func TestWatchdogDies(t *testing.T) {
 func TestNoWatchdog(t *testing.T) {
 	waitingFor(t, watchPlace, 5)
 	need.Root(t)
-	if c, err := net.Dial("unix", wdmd.DefaultPlace().Socket); err == nil {
-		c.Close()
-		t.Skip("a wdmd is running on this machine")
-	}
+	withoutWdmd(t)
 	d := newDisk(t, 512, 1)
 	for _, k := range []kind{debian, tenure} {
 		n := start(t, k, 1, "-w", "1")

@@ -2,7 +2,7 @@
 //
 // A test whose need is not met is skipped with that reason. TENURE_REQUIRE lists needs, separated by commas,
 // whose absence is a failure instead; continuous integration sets all of them, so that no test is skipped
-// there by accident. The words are root, loop, sanlock, lvm, qemu, cc, python, spin,
+// there by accident. The words are root, loop, sanlock, lvm, qemu, cc, python, spin, fuse,
 // realtime.
 package need
 
@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unmet skips the test, or fails it if TENURE_REQUIRE names the need.
-func unmet(tb testing.TB, need, format string, args ...any) {
+// Unmet skips the test for want of what a word stands for, or fails it if TENURE_REQUIRE names that.
+func Unmet(tb testing.TB, need, format string, args ...any) {
 	tb.Helper()
 	reason := "needs " + need + ": " + fmt.Sprintf(format, args...)
 	if slices.Contains(strings.Split(os.Getenv("TENURE_REQUIRE"), ","), need) {
@@ -33,7 +33,7 @@ func unmet(tb testing.TB, need, format string, args ...any) {
 func Root(tb testing.TB) {
 	tb.Helper()
 	if os.Geteuid() != 0 {
-		unmet(tb, "root", "running as uid %d", os.Geteuid())
+		Unmet(tb, "root", "running as uid %d", os.Geteuid())
 	}
 }
 
@@ -49,7 +49,7 @@ func RealTime(tb testing.TB) {
 		tried <- unix.SchedSetAttr(0, &attr, 0)
 	}()
 	if err := <-tried; err != nil {
-		unmet(tb, "realtime", "sched_setattr: %v", err)
+		Unmet(tb, "realtime", "sched_setattr: %v", err)
 	}
 }
 
@@ -64,11 +64,11 @@ func Loop(tb testing.TB, sectorSize int, size int64) string {
 func LoopIn(tb testing.TB, dir string, sectorSize int, size int64) string {
 	tb.Helper()
 	if os.Geteuid() != 0 {
-		unmet(tb, "loop", "attaching a loop device needs root")
+		Unmet(tb, "loop", "attaching a loop device needs root")
 	}
 	losetup, err := exec.LookPath("losetup")
 	if err != nil {
-		unmet(tb, "loop", "no losetup on this machine")
+		Unmet(tb, "loop", "no losetup on this machine")
 	}
 	backing := filepath.Join(dir, "loop.img")
 	if err := os.WriteFile(backing, nil, 0o600); err != nil {
@@ -80,7 +80,7 @@ func LoopIn(tb testing.TB, dir string, sectorSize int, size int64) string {
 	out, err := exec.Command(losetup, "--find", "--show", "--direct-io=on",
 		"--sector-size", fmt.Sprint(sectorSize), backing).CombinedOutput()
 	if err != nil {
-		unmet(tb, "loop", "losetup: %v: %s", err, strings.TrimSpace(string(out)))
+		Unmet(tb, "loop", "losetup: %v: %s", err, strings.TrimSpace(string(out)))
 	}
 	dev := strings.TrimSpace(string(out))
 	tb.Cleanup(func() {
@@ -105,7 +105,7 @@ func Program(tb testing.TB, name string) string {
 			return p
 		}
 	}
-	unmet(tb, needOf(name), "%s is not installed", name)
+	Unmet(tb, needOf(name), "%s is not installed", name)
 	return ""
 }
 

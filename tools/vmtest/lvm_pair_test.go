@@ -142,7 +142,6 @@ func startPair(t *testing.T, locks string, one, two stack, change ...func(*vm.Op
 		t.Fatal(err)
 	}
 	for host := 1; host <= 2; host++ {
-		p.needsLockd(host)
 		p.configure(host)
 	}
 	return p
@@ -165,16 +164,6 @@ func (p *pair) finish() {
 	name := filepath.Join(dir, strings.ReplaceAll(p.Name(), "/", "-")+".log")
 	if err := os.WriteFile(name, []byte(text.String()), 0o600); err != nil {
 		p.Error(err)
-	}
-}
-
-// needsLockd skips as long as a program of the stack is not there yet.
-func (p *pair) needsLockd(host int) {
-	p.Helper()
-	if s := p.stacks[host-1]; s.ours() {
-		if out, code, err := p.rig.Machine(host).Run(p.ctx, s.lvmlockd+" --version"); err != nil || code != 0 {
-			p.Skipf("needs our lvmlockd: %s (%v)", strings.TrimSpace(out), err)
-		}
 	}
 }
 
