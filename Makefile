@@ -17,6 +17,7 @@ VMFLAGS ?=
 VMLVM   := LVM|DLM
 VMSKIP  := ^TestLVM$$/^(Debian|leases|locks|locks-on-the-other|Tenure)$$|^TestLVMLoss$$|^TestLVMReplaced$$/^over-Debian$$
 VMSKIP  := $(VMSKIP)|^TestLVMTogether$$/^(Debian|Tenure)$$|^TestLVMOverDLM$$/^(Debian|Tenure-and-Debian)$$
+VMSKIP  := $(VMSKIP)|^TestLVMSectors$$/^(4Kn-.*|512e-Debian.*)$$
 VMSKIP  := $(VMSKIP)|^TestLVMStorage$$/^(Debian-.*|Tenure-by-hand|Tenure-not-at-all)$$
 LVMPAIRS ?= $(shell n=$$(( $$(nproc) * 2 )); echo $$(( n < $(VMPAIRS) ? n : $(VMPAIRS) )))
 # The race detector needs a C compiler; without one the tests run without it.

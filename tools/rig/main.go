@@ -49,7 +49,8 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	down := flags.Bool("stay-down", false, "a machine that is reset stays off")
 	memory := flags.Int("memory", 0, "of each machine, in MiB")
 	options := vm.Options{Echo: out}
-	flags.Func("disk", "file of a disk, with ,4096 for sectors of that size; made with 1 GiB if it is not there", func(v string) error {
+	const aDisk = "file of a disk, made with 1 GiB if it is not there; with ,4096 for sectors of that size, ,512,4096 for emulated ones"
+	flags.Func("disk", aDisk, func(v string) error {
 		d, err := disk(v)
 		options.Disks = append(options.Disks, d)
 		return err
@@ -95,11 +96,16 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 }
 
 func disk(v string) (vm.Disk, error) {
-	path, size, given := strings.Cut(v, ",")
+	words := strings.Split(v, ",")
+	path := words[0]
 	d := vm.Disk{Path: path, SectorSize: 512}
-	if given {
+	sizes := []*int{&d.SectorSize, &d.PhysicalSize}
+	if len(words) > 1+len(sizes) {
+		return d, fmt.Errorf("disk %q is not FILE[,SECTORS[,PHYSICAL SECTORS]]", v)
+	}
+	for i, text := range words[1:] {
 		var err error
-		if d.SectorSize, err = strconv.Atoi(size); err != nil {
+		if *sizes[i], err = strconv.Atoi(text); err != nil {
 			return d, err
 		}
 	}

@@ -61,7 +61,12 @@ func TestDisk(t *testing.T) {
 	if about, err := os.Stat(path); err != nil || about.Size() != 1<<30 {
 		t.Errorf("the file made for it: %v, %v", about, err)
 	}
-	if _, err := disk(path + ",many"); err == nil {
-		t.Error("a sector size of \"many\" was taken")
+	if d, err := disk(path + ",512,4096"); err != nil || d.SectorSize != 512 || d.PhysicalSize != 4096 {
+		t.Errorf("emulated sectors: %+v, %v", d, err)
+	}
+	for _, wrong := range []string{",many", ",512,many", ",512,4096,8192"} {
+		if _, err := disk(path + wrong); err == nil {
+			t.Errorf("sectors of %q were taken", wrong)
+		}
 	}
 }

@@ -19,7 +19,7 @@ func (d Disk) device(disk int) map[string]any {
 	return map[string]any{
 		"driver": "virtio-blk-pci", "id": fmt.Sprintf("disk%d", disk), "drive": nodeGood(disk),
 		"serial": fmt.Sprintf("disk%d", disk), "share-rw": true, "write-cache": "on",
-		"logical_block_size": d.SectorSize, "physical_block_size": d.SectorSize,
+		"logical_block_size": d.SectorSize, "physical_block_size": max(d.SectorSize, d.PhysicalSize),
 		"rerror": "report", "werror": "report",
 	}
 }

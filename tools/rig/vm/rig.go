@@ -22,8 +22,9 @@ const (
 
 // Disk is a file of the host that every machine has as a disk. It is /dev/rig/diskN in the guests, N from 0.
 type Disk struct {
-	Path       string
-	SectorSize int // bytes, 512 or 4096
+	Path         string
+	SectorSize   int // bytes, 512 or 4096
+	PhysicalSize int // bytes, of the sectors that the disk says it has inside; 0: as SectorSize
 }
 
 // Options say what machines a Rig has.
@@ -74,6 +75,10 @@ func New(options Options) (*Rig, error) {
 	for i, d := range options.Disks {
 		if d.SectorSize != 512 && d.SectorSize != 4096 {
 			return nil, fmt.Errorf("disk %d: sectors of %d bytes; 512 and 4096 are possible", i, d.SectorSize)
+		}
+		if d.PhysicalSize != 0 && d.PhysicalSize != 4096 && d.PhysicalSize != d.SectorSize {
+			return nil, fmt.Errorf("disk %d: sectors of %d bytes inside of ones of %d; 4096 is possible",
+				i, d.SectorSize, d.PhysicalSize)
 		}
 		if _, err := os.Stat(d.Path); err != nil {
 			return nil, fmt.Errorf("disk %d: %w", i, err)
