@@ -2,7 +2,9 @@ package native
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -157,11 +159,11 @@ func (s *stock) lockLV(t *testing.T, want lvmwire.Result, vg string, lv lvmlock.
 }
 
 // loops makes loop devices that a host of ours finds as lock LVs.
-func loops(t *testing.T, size int64, vgs ...string) (dir string, nodes map[string]string) {
+func loops(t *testing.T, sector int, size int64, vgs ...string) (dir string, nodes map[string]string) {
 	t.Helper()
 	dir, nodes = t.TempDir(), map[string]string{}
 	for _, vg := range vgs {
-		nodes[vg] = need.Loop(t, 512, size)
+		nodes[vg] = need.Loop(t, sector, size)
 		if err := os.Symlink(nodes[vg], filepath.Join(dir, deviceName(vg, "lvmlock"))); err != nil {
 			t.Fatal(err)
 		}
@@ -172,27 +174,50 @@ func loops(t *testing.T, size int64, vgs ...string) (dir string, nodes map[strin
 // TestFormatsAsStock: a lock LV has, byte for byte, what Debian's lvmlockd writes on it, but for the order.
 func TestFormatsAsStock(t *testing.T) {
 	t.Parallel()
-	_, theirs := loops(t, 80*mib, "vg-1")
-	dir, ours := loops(t, 80*mib, "vg-1")
-	s := startStock(t, theirs)
-	for _, global := range []bool{true, false} {
-		opts := map[bool]string{true: "enable", false: "disable"}[global]
-		s.want(t, lvmwire.OK, "init_vg", "vg_name", "vg-1", "vg_lock_type", "sanlock", "vg_lock_args", "lvmlock",
-			"opts", opts)
-		start(t, tenure, 1, dir).format(t, "vg-1", global)
-		var disk [2][]byte
-		for i, dev := range []string{theirs["vg-1"], ours["vg-1"]} {
-			text, err := os.ReadFile(dev)
-			if err != nil {
-				t.Fatal(err)
+	for _, l := range []layout{{512, mib}, {4096, 8 * mib}} {
+		size := l.at(firstLVSlot + 3)
+		_, theirs := loops(t, int(l.sector), size, "vg-1")
+		dir, ours := loops(t, int(l.sector), size, "vg-1")
+		s := startStock(t, theirs)
+		for _, global := range []bool{true, false} {
+			opts := map[bool]string{true: "enable", false: "disable"}[global]
+			s.want(t, lvmwire.OK, "init_vg", "vg_name", "vg-1", "vg_lock_type", "sanlock", "vg_lock_args", "lvmlock",
+				"opts", opts)
+			start(t, tenure, 1, dir).format(t, "vg-1", global)
+			if diff := sameBytes(t, theirs["vg-1"], ours["vg-1"], l.align); diff != "" {
+				t.Errorf("sectors of %d, global lock %t: stock's and ours: %s", l.sector, global, diff)
 			}
-			disk[i] = text
 		}
-		for off := range disk[0] {
-			if disk[0][off] != disk[1][off] {
-				t.Errorf("global lock %t: byte %d of slot %d is %#x, stock's %#x", global, off%mib, off/mib, disk[1][off],
-					disk[0][off])
-				break
+	}
+}
+
+// sameBytes compares two devices slot by slot and says where they differ first.
+func sameBytes(t *testing.T, a, b string, slot int64) string {
+	t.Helper()
+	var disks [2]*os.File
+	for i, path := range []string{a, b} {
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		disks[i] = f
+	}
+	one, two := make([]byte, slot), make([]byte, slot)
+	for n := 0; ; n++ {
+		_, err := io.ReadFull(disks[0], one)
+		if errors.Is(err, io.EOF) && n > firstLVSlot {
+			return ""
+		}
+		if _, err2 := io.ReadFull(disks[1], two); err != nil || err2 != nil {
+			t.Fatal(err, err2)
+		}
+		if bytes.Equal(one, two) {
+			continue
+		}
+		for off := range one {
+			if one[off] != two[off] {
+				return fmt.Sprintf("byte %d of slot %d is %#x and %#x", off, n, one[off], two[off])
 			}
 		}
 	}
@@ -202,7 +227,7 @@ func TestFormatsAsStock(t *testing.T) {
 func TestBesideStock(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	dir, nodes := loops(t, 80*mib, "vg")
+	dir, nodes := loops(t, 512, 80*mib, "vg")
 	theirs := startStock(t, nodes)
 	ours := start(t, tenure, 1, dir)
 	theirs.want(t, lvmwire.OK, "init_vg", "vg_name", "vg", "vg_lock_type", "sanlock", "vg_lock_args", "lvmlock",
