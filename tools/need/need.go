@@ -83,11 +83,18 @@ func LoopIn(tb testing.TB, dir string, sectorSize int, size int64) string {
 		Unmet(tb, "loop", "losetup: %v: %s", err, strings.TrimSpace(string(out)))
 	}
 	dev := strings.TrimSpace(string(out))
-	tb.Cleanup(func() {
-		if out, err := exec.Command(losetup, "--detach", dev).CombinedOutput(); err != nil {
-			tb.Errorf("detach %s: %v: %s", dev, err, out)
-		}
-	})
+	// Detached while it is open, the kernel keeps it until nobody has it open: also if the test is killed.
+	f, err := os.OpenFile(dev, os.O_RDONLY, 0)
+	if err == nil {
+		tb.Cleanup(func() {
+			if err := f.Close(); err != nil {
+				tb.Error(err)
+			}
+		})
+	}
+	if out, err2 := exec.Command(losetup, "--detach", dev).CombinedOutput(); err != nil || err2 != nil {
+		tb.Fatalf("hold %s: %v, %v: %s", dev, err, err2, out)
+	}
 	return dev
 }
 
