@@ -58,6 +58,13 @@ func blurSum(p []byte, n, at int, was []byte) {
 // the marks are compared (COMPATIBILITY.md, "keep the vote"): see sameBlock.
 func canonical(p plate, index int64, was []byte, bitmaps bool) []byte {
 	b := bytes.Clone(was)
+	area, sector := index*p.sector/p.align, index%(p.align/p.sector)
+	if p.name == indexName && area == 0 {
+		return b // names and offsets
+	}
+	if p.name == indexName && area == 1 {
+		return nil // ours takes the index's lease also for what then is refused
+	}
 	switch word(was, 0) {
 	case deltaMagic:
 		blurSum(b, 168, 168, was)
@@ -72,7 +79,6 @@ func canonical(p plate, index int64, was []byte, bitmaps bool) []byte {
 		blur(b, 192)
 		return b
 	}
-	area, sector := index*p.sector/p.align, index%(p.align/p.sector)
 	if sector == 1 || word(was, 0) == requestMagic { // a request, perhaps with a damaged magic
 		clear(b[20:24])
 	}

@@ -26,6 +26,7 @@ func (w *world) prepare() {
 		m.body = r.bytes(true)
 		w.play(g.say(-1, m, "%s", r))
 	}
+	w.play(g.formatIndex())
 	if w.t.Failed() {
 		return
 	}

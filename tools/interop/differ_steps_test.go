@@ -354,6 +354,10 @@ var draws = []struct {
 	{30, (*generator).foreign},
 	{20, (*generator).damage},
 	{1, (*generator).quiet},
+	{60, (*generator).index},
+	{25, (*generator).examine},
+	{4, (*generator).event},
+	{3, (*generator).hear},
 }
 
 func (g *generator) connect() (step, bool) {

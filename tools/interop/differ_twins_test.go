@@ -44,6 +44,7 @@ var plates = []plate{
 	{"b", 4096, 8 << 20, 4, false},
 	{"c", 4096, 1 << 20, 6, false},
 	{"f", 512, 1 << 20, 3, true},
+	{indexName, 512, 1 << 20, 2 + indexEntries, true},
 }
 
 // side is one daemon with its disks.
