@@ -96,7 +96,8 @@ func startIn(t testing.TB, dir string, k kind, id uint64, options ...string) *no
 	n.cmd.Env = append(os.Environ(), "SANLOCK_RUN_DIR="+n.runDir, "SANLOCK_PRIVILEGED=0")
 	n.cmd.Dir = dir
 	n.cmd.Stdout, n.cmd.Stderr = out, out
-	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // also when a test is interrupted
+	// It ends also when a test is interrupted. Stock's may send signals to its whole process group.
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := n.cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", n, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/tenurelock/tenure/daemon/sanlockwire"
@@ -85,12 +86,29 @@ func (g *generator) examine() (step, bool) {
 	s := g.say(g.speaker(), m, "%s:%s", r.space, r.name)
 	if g.chance(40) {
 		m.cmd = sanlockwire.CmdExamineLockspace
-		name := pick(g, "LSA", "LSB", "LSC", "LSX", "")
-		m.body = spaceArgs{name: name}.bytes()
-		s = g.say(s.from, m, "%s", name)
+		r.space, r.name = pick(g, "LSA", "LSB", "LSC", "LSX", ""), ""
+		m.body = spaceArgs{name: r.space}.bytes()
+		s = g.say(s.from, m, "%s", r.space)
 	}
 	s.after = g.w.letGo
-	return s, true
+	return s, !g.endsDaemon(r.space, r.name)
+}
+
+// endsDaemon reports whether stock would send a signal to its own process group: a lease, or with no name one of the
+// lockspace, that was shared here is asked for (COMPATIBILITY.md).
+func (g *generator) endsDaemon(space, name string) bool {
+	return g.asked(func(lease [2]string) bool {
+		return lease[0] == space && (name == "" || lease[1] == name) && g.w.model.nameless[lease]
+	})
+}
+
+// asked reports whether somebody wants one of the leases, by space and name, for which of says yes.
+func (g *generator) asked(of func(lease [2]string) bool) bool {
+	return slices.ContainsFunc(spots, func(s spot) bool {
+		p := plates[s.plate]
+		request := g.w.twins[debian].images[s.plate][int64(s.area)*p.align+p.sector:]
+		return word(request, 16) != 0 && of([2]string{s.space, g.name(s)})
+	})
 }
 
 // letGo gives the daemons time to look at a request, and the processes that they signal to end.
@@ -128,6 +146,13 @@ func (w *world) renewed(i, times int) {
 // hear lets a connection listen to a lockspace, and the living neighbour announce an event there: both daemons
 // must tell the same of it, and hang up on a listener that wants no more.
 func (g *generator) hear() (step, bool) {
+	held := map[[2]string]bool{}
+	for _, h := range g.w.model.leases {
+		held[[2]string{h.space, h.name}] = true
+	}
+	if g.asked(func(lease [2]string) bool { return held[lease] }) {
+		return step{}, false // the announcement also calls for a look at requests, unless there was one a short time ago
+	}
 	i := g.rng.IntN(len(spaces))
 	number := 1 + g.rng.Uint64N(1<<40)
 	return step{text: fmt.Sprintf("host %d announces %x in %s", liveHost, number, spaces[i]), act: func() string {

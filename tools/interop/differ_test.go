@@ -272,8 +272,9 @@ func (w *world) summary() string {
 
 // model is what the daemons agree to be in, as Debian's status shows it.
 type model struct {
-	spaces map[string]string // by name, the list
-	leases []held
+	spaces   map[string]string // by name, the list
+	leases   []held
+	nameless map[[2]string]bool // held leases, by space and name, that were shared here: stock has no pid of their holder
 }
 
 // held is one lease that the daemons know of.
@@ -290,6 +291,8 @@ func (m *model) read(w *world, body []byte) bool {
 		w.t.Error(err)
 	}
 	m.spaces, m.leases = map[string]string{}, nil
+	before := m.nameless
+	m.nameless = map[[2]string]bool{}
 	names, clients := w.pids(debian), map[string]bool{}
 	quiet := true
 	for _, r := range rs {
@@ -305,6 +308,9 @@ func (m *model) read(w *world, body []byte) bool {
 			h.shared = word(r.rest, 120)&resShared != 0
 			if name, ok := names[int(int32(r.data32))]; ok && h.list == "held" {
 				h.client, _ = strconv.Atoi(strings.TrimPrefix(name, "client"))
+			}
+			if key := [2]string{h.space, h.name}; h.list == "held" && (h.shared || before[key]) {
+				m.nameless[key] = true
 			}
 			quiet = quiet && h.list != "rem" && h.list != "add"
 			m.leases = append(m.leases, h)
