@@ -179,10 +179,14 @@ var volatile = regexp.MustCompile(`thread_work=\d | sanlock_gl_enabled=\d|\b(vg_
 // an LV that nobody holds.
 func (s *side) state() string {
 	s.t.Helper()
+	dump := s.dump()
+	for i, p := range s.clients { // before anything is put in order: the two count their connections differently
+		dump = regexp.MustCompile(fmt.Sprintf(`client_id=%d\b`, p.id)).ReplaceAllString(dump, fmt.Sprintf("client=%d", i))
+	}
 	var spaces []string
 	at := -1
 	for _, part := range regexp.MustCompile(`(?m)^info=(?:ls|r) (?:.*\n(?:info=(?:lk|r_action|ls_action) .*\n)*)`).
-		FindAllString(s.dump(), -1) {
+		FindAllString(dump, -1) {
 		switch {
 		case strings.HasPrefix(part, "info=ls ls_name=REM:"):
 			at = -1
@@ -203,11 +207,7 @@ func (s *side) state() string {
 		spaces[i] = first + strings.Join(resources, "info=r ")
 	}
 	slices.Sort(spaces)
-	text := volatile.ReplaceAllString(strings.Join(spaces, ""), "")
-	for i, p := range s.clients {
-		text = regexp.MustCompile(fmt.Sprintf(`client_id=%d\b`, p.id)).ReplaceAllString(text, fmt.Sprintf("client=%d", i))
-	}
-	return text
+	return volatile.ReplaceAllString(strings.Join(spaces, ""), "")
 }
 
 // sortLocks puts the holders of a resource in order. Those who wait have one.
@@ -309,6 +309,16 @@ func (p *pair) late() {
 			p.answers(c, peer.asked, 0)
 		}
 	}
+}
+
+// awaited says that a connection has no answer yet to what it asked of a VG.
+func (p *pair) awaited(vg string) bool {
+	for c, peer := range p.ours.clients {
+		if p.waits(c) && strings.Contains(peer.asked, "vg_name="+vg) {
+			return true
+		}
+	}
+	return false
 }
 
 // waits says that a connection has no answer yet.

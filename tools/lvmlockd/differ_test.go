@@ -120,6 +120,41 @@ func TestGlobalLockMoves(t *testing.T) {
 	})
 }
 
+// TestWaitingWhenKilled: a VG is killed while one command waits for another's lock. Stock goes on with it, and grants it a
+// lock of the VG that has lost its storage; ours ends the wait.
+func TestWaitingWhenKilled(t *testing.T) {
+	if !apart(t) {
+		return
+	}
+	const lock = "lock_lv vg_name=t1 vg_lock_type=dlm lv_uuid=U1 opts=none mode="
+	p := newPair(t, "dlm")
+	p.start("t1")
+	for _, s := range []struct {
+		*side
+		atOnce, then string
+	}{{p.stock, "", "op_result = 0"}, {p.ours, "op_result = -217", ""}} {
+		hears := func(c int, request, want string) {
+			t.Helper()
+			if request != "" {
+				s.client(c).say(t, message(request))
+			}
+			limit := patience
+			if want == "" {
+				limit = promptly
+			}
+			if got := s.client(c).hear(limit); !strings.Contains(got, want) || (got == "") != (want == "") {
+				t.Errorf("%s after %q of %d hears %q, want %q", s.socket, request, c, got, want)
+			}
+		}
+		hears(1, lock+"ex", "op_result = 0")
+		hears(2, lock+"ex", "")
+		hears(3, "kill_vg vg_name=t1", "op_result = 0")
+		hears(2, "", s.atOnce)
+		hears(1, lock+"un", "op_result = 0")
+		hears(2, "", s.then)
+	}
+}
+
 // number is a variable of the environment, or other.
 func number(name string, other uint64) uint64 {
 	if n, err := strconv.ParseUint(os.Getenv(name), 10, 32); err == nil {
@@ -190,7 +225,11 @@ func TestCommandsAtRandom(t *testing.T) {
 					p.hangUp(c)
 					continue
 				case n < 10: // t1 stays: ours keeps the global lock of dlm if it is held, when the last VG is stopped
-					p.wait(c, d.of("stop_vg", "stop_vg", "drop_vg", "kill_vg", "stop_vg opts=force")+" vg_name=t2")
+					request := d.of("stop_vg", "stop_vg", "drop_vg", "kill_vg", "stop_vg opts=force")
+					if request == "kill_vg" && p.awaited("t2") {
+						request = "stop_vg" // see TestWaitingWhenKilled
+					}
+					p.wait(c, request+" vg_name=t2")
 					p.settled()
 				case n < 12:
 					p.start("t2")
