@@ -29,6 +29,7 @@ var lvmWhole = slices.DeleteFunc(slices.Clone(lvmPairs), func(p lvmPair) bool {
 })
 
 // TestLVM plays most of the acceptance list of spec lvmlockd 6.2 with Debian's lvm commands. The first pair judges the list.
+// It takes longer than anything else, and the tests that wait for a machine begin in the order of the files' names.
 func TestLVM(t *testing.T) {
 	t.Parallel()
 	for _, test := range lvmPairs {
