@@ -1,9 +1,8 @@
 // Package need lets a test say what it needs of the machine: root, loop devices, a stock program.
 //
 // A test whose need is not met is skipped with that reason. TENURE_REQUIRE lists needs, separated by commas,
-// whose absence is a failure instead; continuous integration sets all of them, so that no test is skipped
-// there by accident. The words are root, loop, sanlock, lvm, qemu, cc, python, spin, fuse,
-// realtime.
+// whose absence is a failure instead; continuous integration sets those that it can install, so that no test is
+// skipped there by accident. The words are root, loop, sanlock, lvm, qemu, cc, python, spin, fuse, realtime.
 package need
 
 import (
