@@ -18,7 +18,7 @@ var brief = map[string][]string{
 	"TestWatchdogUnderDebianLeases": {"hang-stuck", "sanlock-killed"},
 	"TestStoppedClock":              {"pause"},
 	"TestOneOfTwoLockspaces":        {"tenure-errors", "tenure-hang"},
-	"TestOverlap":                   {"tenure"},
+	"TestOverlap":                   {"disks", "wdmd"},
 }
 
 // inBrief skips a subtest that -short leaves out.

@@ -52,7 +52,7 @@ type cluster struct {
 	rig   *vm.Rig
 	disks []string
 	io    int // io_timeout, seconds
-	// daemon has the running daemons by machine and name.
+	// daemon has the running daemons by machine and name, and the holders that hold began.
 	daemon map[string]*vm.Command
 }
 
@@ -238,6 +238,7 @@ func (c *cluster) hold(machine int, s space, more string) *vm.Command {
 	c.Helper()
 	source := holderSource(s)
 	started := c.spawn(machine, source, "exec "+holder(machine, s, more))
+	c.daemon[fmt.Sprintf("vm%d %s", machine, source)] = started
 	c.wait(vm.Match{Machine: machine, Source: source, Text: "wrote 3"})
 	return started
 }

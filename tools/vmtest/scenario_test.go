@@ -100,10 +100,15 @@ func hang(c *cluster) error {
 	return err
 }
 
-// freeze stops a host just after its holder has written: a record that is on its way to the disk cannot be stopped.
+// freeze stops a host whose holder is about to write a record, but has not yet asked whether it may: nothing can stop one
+// that is on its way to the disk. The host's clock has to be one that runs on.
 func freeze(c *cluster) error {
-	c.wait(vm.Match{Machine: 1, Source: holderSource(0), Text: "wrote ", Since: time.Now()})
-	time.Sleep(50 * time.Millisecond)
+	c.must(1, "grep -q ^tsc /sys/devices/system/clocksource/clocksource0/current_clocksource")
+	told := time.Now()
+	if err := c.daemon["vm1 "+holderSource(0)].Signal(syscall.SIGUSR1); err != nil {
+		return err
+	}
+	c.wait(vm.Match{Machine: 1, Source: holderSource(0), Text: "rests", Since: told})
 	return c.lost().Freeze()
 }
 

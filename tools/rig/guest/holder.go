@@ -50,6 +50,8 @@ func holder(args []string) error {
 		return err
 	}
 	go o.terminate()
+	rests := make(chan os.Signal, 1)
+	signal.Notify(rests, syscall.SIGUSR1)
 	version := o.version
 	if version == 0 {
 		lease, granted, err := o.acquire(context.Background())
@@ -67,7 +69,7 @@ func holder(args []string) error {
 	if err != nil {
 		return err
 	}
-	return o.write(log, version)
+	return o.write(log, version, rests)
 }
 
 // terminate says each SIGTERM, and ends the holder by it as long as its disk lets a process end.
@@ -112,9 +114,19 @@ func (o holderOptions) acquire(ctx context.Context) (*client.Conn, uint64, error
 	return conn, version, err
 }
 
+// rest keeps still right before a record, for long enough to be frozen meanwhile. It looks at the time so often that of
+// all that a thawed machine's timers call, it comes first.
+func rest() {
+	const resting, look = 20 * time.Second, 10 * time.Millisecond
+	fmt.Println("rests")
+	for began := time.Now(); time.Since(began) < resting; {
+		time.Sleep(look)
+	}
+}
+
 // write adds a record, looks at all others, and says what is wrong, for ever. An error of the disk is said and
 // tried again: whether the holder may go on is for the lease daemon to decide.
-func (o holderOptions) write(log *records, version uint64) error {
+func (o holderOptions) write(log *records, version uint64, rests <-chan os.Signal) error {
 	if err := log.read(); err != nil {
 		return fmt.Errorf("read the records: %w", err)
 	}
@@ -130,6 +142,11 @@ func (o holderOptions) write(log *records, version uint64) error {
 			fmt.Println(text)
 		}
 		slot, r := journal.Next()
+		select {
+		case <-rests:
+			rest()
+		default:
+		}
 		if o.guarded || o.enforced {
 			if err := check(guard); err != nil && o.guarded {
 				return err

@@ -1,5 +1,6 @@
 // Command guest is what a virtual machine of the rig runs: its first process, the agent that runs the host's
-// commands, and the holder that writes under a lease. It is Linux's init only inside of such a machine.
+// commands, the holder that writes under a lease, and what plays renewals to wdmd. It is Linux's init only inside of such
+// a machine.
 package main
 
 import (
@@ -13,6 +14,8 @@ func main() {
 	switch filepath.Base(os.Args[0]) {
 	case "holder":
 		err = holder(os.Args[1:])
+	case "renewals":
+		err = renewals(os.Args[1:])
 	case "agent":
 		err = serve()
 	default:

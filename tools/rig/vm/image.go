@@ -26,7 +26,7 @@ type Guest struct {
 	Built map[string]string // path in the guest → import path of a program of this module
 }
 
-// agentPackage is compiled into every image: the first process of the guest, its agent and the holder.
+// agentPackage is compiled into every image: the first process of the guest, its agent, and what plays for tests.
 const agentPackage = "github.com/tenurelock/tenure/tools/rig/guest"
 
 // Build makes an image, or finds in the cache one with the same content. It needs go, busybox-static, kmod,
@@ -70,6 +70,7 @@ func (g Guest) build(ctx context.Context) (Image, error) {
 		return Image{}, err
 	}
 	tree.link("/usr/bin/holder", "/init")
+	tree.link("/usr/bin/renewals", "/init")
 	for guest, importPath := range g.Built {
 		if err := tree.compiled(ctx, guest, importPath); err != nil {
 			return Image{}, err
