@@ -100,7 +100,7 @@ func newCluster(t *testing.T, s shape) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.finish)
+	t.Cleanup(func() { finish(t, c.rig) })
 	if err := c.rig.Start(ctx, s.machines); err != nil {
 		t.Fatal(err)
 	}
@@ -111,13 +111,17 @@ func newCluster(t *testing.T, s shape) *cluster {
 // host for broken timers.
 var booting = make(chan struct{}, 1)
 
-// finish ends the machines; the whole log is kept in the directory that TENURE_VMTEST_LOGS names.
-func (c *cluster) finish() {
-	if err := c.rig.Close(); err != nil {
-		c.Error(err)
+// finish ends a test's machines; the whole log is kept in the directory that TENURE_VMTEST_LOGS names. What failed shows
+// what happened last, but for the records and renewals that went well.
+func finish(t *testing.T, rig *vm.Rig) {
+	if err := rig.Close(); err != nil {
+		t.Error(err)
+	}
+	lines := rig.Log().Lines(time.Time{})
+	if t.Failed() && len(lines) > 0 {
+		t.Log("what happened last, in seconds from the first line:\n" + lastOf(lines))
 	}
 	dir := os.Getenv("TENURE_VMTEST_LOGS")
-	lines := c.rig.Log().Lines(time.Time{})
 	if dir == "" || len(lines) == 0 {
 		return
 	}
@@ -125,10 +129,22 @@ func (c *cluster) finish() {
 	for _, l := range lines {
 		fmt.Fprintln(&text, l.Format(lines[0].At))
 	}
-	name := filepath.Join(dir, strings.ReplaceAll(c.Name(), "/", "-")+".log")
+	name := filepath.Join(dir, strings.ReplaceAll(t.Name(), "/", "-")+".log")
 	if err := os.WriteFile(name, []byte(text.String()), 0o600); err != nil {
-		c.Error(err)
+		t.Error(err)
 	}
+}
+
+// lastOf returns what a log has at its end.
+func lastOf(lines []vm.Line) string {
+	const most = 200
+	var told []string
+	for _, l := range lines {
+		if !strings.HasPrefix(l.Text, "wrote ") && !strings.HasPrefix(l.Text, "renewed ") {
+			told = append(told, l.Format(lines[0].At))
+		}
+	}
+	return strings.Join(told[max(0, len(told)-most):], "\n")
 }
 
 // must runs a command that has to succeed soon.

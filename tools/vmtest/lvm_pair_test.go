@@ -135,7 +135,7 @@ func startPair(t *testing.T, locks string, one, two stack, change ...func(*vm.Op
 	if p.rig, err = vm.New(o); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.finish)
+	t.Cleanup(func() { finish(t, p.rig) })
 	boot, stop := context.WithTimeout(ctx, commandTime)
 	defer stop()
 	if err := p.rig.Start(boot, 2); err != nil {
@@ -145,26 +145,6 @@ func startPair(t *testing.T, locks string, one, two stack, change ...func(*vm.Op
 		p.configure(host)
 	}
 	return p
-}
-
-// finish ends the machines; the whole log is kept in the directory that TENURE_VMTEST_LOGS names.
-func (p *pair) finish() {
-	if err := p.rig.Close(); err != nil {
-		p.Error(err)
-	}
-	dir := os.Getenv("TENURE_VMTEST_LOGS")
-	lines := p.rig.Log().Lines(time.Time{})
-	if dir == "" || len(lines) == 0 {
-		return
-	}
-	var text strings.Builder
-	for _, l := range lines {
-		fmt.Fprintln(&text, l.Format(lines[0].At))
-	}
-	name := filepath.Join(dir, strings.ReplaceAll(p.Name(), "/", "-")+".log")
-	if err := os.WriteFile(name, []byte(text.String()), 0o600); err != nil {
-		p.Error(err)
-	}
 }
 
 func (p *pair) configure(host int) {

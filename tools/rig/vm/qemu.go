@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/tenurelock/tenure/tools/rig/wire"
 )
@@ -82,11 +83,20 @@ func (o Options) arguments(id int) ([]string, error) {
 		}
 		a = append(a, "-device", asJSON(d.device(i)))
 	}
-	// A kernel that is given too little time by a busy host believes that its timer does not work: no_timer_check; or that
-	// its clock does not: tsc=reliable. It would go by the hpet then, whose 43 s a frozen machine may not see pass.
-	return append(a, "-append", fmt.Sprintf("console=ttyS0 loglevel=4 panic=1 mitigations=off nokaslr no_timer_check "+
-		"tsc=reliable cryptomgr.notests rdinit=/init rig.id=%d rig.mods=%s", id, strings.Join(modules, ","))), nil
+	// A kernel that is given too little time by a busy host believes that its timer does not work: no_timer_check.
+	return append(a, "-append", fmt.Sprintf("console=ttyS0 loglevel=4 panic=1 mitigations=off nokaslr no_timer_check%s "+
+		"cryptomgr.notests rdinit=/init rig.id=%d rig.mods=%s", clockParameters(), id, strings.Join(modules, ","))), nil
 }
+
+// clockParameters tell the kernel how fast its clock is, and not to look for faults of it. A kernel that is given too
+// little time by a busy host while it measures that, goes on several times too fast. Where it notices, it goes by the hpet,
+// which loses 43 s of a freeze.
+var clockParameters = sync.OnceValue(func() string {
+	if kHz := measureTSC(); kHz != 0 {
+		return fmt.Sprintf(" tsc=reliable tsc_early_khz=%d", kHz)
+	}
+	return ""
+})
 
 func asJSON(v map[string]any) string {
 	text, err := json.Marshal(v)
