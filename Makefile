@@ -19,7 +19,7 @@ VMSKIP  := ^TestLVM$$/^(Debian|leases|locks|locks-on-the-other|Tenure)$$|^TestLV
 VMSKIP  := $(VMSKIP)|^TestLVMTogether$$/^(Debian|Tenure)$$|^TestLVMOverDLM$$/^(Debian|Tenure-and-Debian)$$
 VMSKIP  := $(VMSKIP)|^TestLVMSectors$$/^(4Kn-.*|512e-Debian.*)$$
 VMSKIP  := $(VMSKIP)|^TestLVMStorage$$/^(Debian-.*|Tenure-by-hand|Tenure-not-at-all)$$
-# What a run of vmtest leaves out besides.
+# What a run of vmtest leaves out besides: a pattern of go test -skip.
 VMLESS  ?=
 LVMPAIRS ?= $(shell n=$$(( $$(nproc) * 2 )); echo $$(( n < $(VMPAIRS) ? n : $(VMPAIRS) )))
 # The race detector needs a C compiler; without one the tests run without it.
@@ -46,8 +46,8 @@ short: ## the tests that take a few seconds
 	$(TESTENV) $(GO) test $(RACE) -shuffle=on -short -timeout 10m ./...
 
 vmtest: ## lose hosts in virtual machines with a watchdog (QEMU, no root; VMFLAGS=-short for half, VMRUN=… for some)
-	TENURE_VMTEST=1 $(GO) test -count=1 -p 1 -timeout 60m -parallel $(VMPAIRS) $(VMFLAGS) -run "$(VMRUN)" -skip '$(VMSKIP)$(if $(VMLESS),|$(VMLESS))' -v \
-	  ./tools/rig/... ./tools/vmtest
+	TENURE_VMTEST=1 $(GO) test -count=1 -p 1 -timeout 60m -parallel $(VMPAIRS) $(VMFLAGS) -run "$(VMRUN)" \
+	  -skip '$(VMSKIP)$(if $(VMLESS),|$(VMLESS))' -v ./tools/rig/... ./tools/vmtest
 
 vmlvm: ## run unmodified LVM commands on lvmlockd, ours and Debian's, in virtual machines (VMRUN=TestLVM/Tenure for some)
 	TENURE_VMTEST=1 $(GO) test -count=1 -timeout 180m -parallel $(LVMPAIRS) $(VMFLAGS) \

@@ -70,7 +70,7 @@ func unharmed(t *testing.T, w *sim.World, h *sim.Host, since time.Duration) {
 
 // TestOverlap: two lockspaces fail in turn for two minutes, one before the other recovers. Each recovers in
 // time, so nothing happens. Debian's wdmd, which gives the watchdog up ten seconds before an end, would
-// reset the machine; told of these renewals it did not pet for 115 s (tools/vmtest TestOverlap/wdmd plays the like).
+// reset the machine (tools/vmtest TestOverlap/wdmd tells it and ours of the like).
 func TestOverlap(t *testing.T) {
 	const outage, turn, turns = 10 * time.Second, 6500 * time.Millisecond, 18
 	synctest.Test(t, func(t *testing.T) {

@@ -52,8 +52,8 @@ type cluster struct {
 	rig   *vm.Rig
 	disks []string
 	io    int // io_timeout, seconds
-	// daemon has the running daemons by machine and name, and the holders that hold began.
-	daemon map[string]*vm.Command
+	// running has daemons and holders by machine and name.
+	running map[string]*vm.Command
 }
 
 // lost is the machine that a scenario loses.
@@ -86,7 +86,7 @@ func newCluster(t *testing.T, s shape) *cluster {
 	defer func() { <-booting }()
 	ctx, cancel := context.WithTimeout(t.Context(), s.limit)
 	t.Cleanup(cancel)
-	c := &cluster{T: t, ctx: ctx, io: s.io, daemon: map[string]*vm.Command{}}
+	c := &cluster{T: t, ctx: ctx, io: s.io, running: map[string]*vm.Command{}}
 	options := vm.Options{Image: image, Watchdog: s.watchdog, StayDown: true, Nice: 1}
 	for i := range s.disks {
 		path := filepath.Join(t.TempDir(), fmt.Sprintf("disk%d.img", i))
@@ -190,7 +190,7 @@ func (c *cluster) daemons(machine int, p programs) {
 func (c *cluster) startWdmd(machine int, p programs) {
 	c.Helper()
 	c.must(machine, "rm -f /run/wdmd/wdmd.sock") // every end of a daemon leaves it behind
-	c.daemon[fmt.Sprintf("vm%d wdmd", machine)] = c.spawn(machine, "wdmd", "exec "+p.wdmd+" -D")
+	c.running[fmt.Sprintf("vm%d wdmd", machine)] = c.spawn(machine, "wdmd", "exec "+p.wdmd+" -D")
 	c.must(machine, "for i in $(seq 300); do [ -S /run/wdmd/wdmd.sock ] && exit; sleep 0.1; done; exit 1")
 }
 
@@ -200,7 +200,7 @@ func (c *cluster) startSanlock(machine int, p programs) {
 	if p.wdmd != "" {
 		watchdog = 1
 	}
-	c.daemon[fmt.Sprintf("vm%d sanlock", machine)] = c.spawn(machine, "sanlock",
+	c.running[fmt.Sprintf("vm%d sanlock", machine)] = c.spawn(machine, "sanlock",
 		fmt.Sprintf("exec %s daemon -D -R 1 -w %d -e vm%d", p.sanlock, watchdog, machine))
 	c.must(machine, "for i in $(seq 100); do sanlock client status >/dev/null 2>&1 && exit; sleep 0.2; done; exit 1")
 }
@@ -254,7 +254,7 @@ func (c *cluster) hold(machine int, s space, more string) *vm.Command {
 	c.Helper()
 	source := holderSource(s)
 	started := c.spawn(machine, source, "exec "+holder(machine, s, more))
-	c.daemon[fmt.Sprintf("vm%d %s", machine, source)] = started
+	c.running[fmt.Sprintf("vm%d %s", machine, source)] = started
 	c.wait(vm.Match{Machine: machine, Source: source, Text: "wrote 3"})
 	return started
 }

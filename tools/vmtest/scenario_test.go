@@ -105,7 +105,7 @@ func hang(c *cluster) error {
 func freeze(c *cluster) error {
 	c.must(1, "grep -q ^tsc /sys/devices/system/clocksource/clocksource0/current_clocksource")
 	told := time.Now()
-	if err := c.daemon["vm1 "+holderSource(0)].Signal(syscall.SIGUSR1); err != nil {
+	if err := c.running["vm1 "+holderSource(0)].Signal(syscall.SIGUSR1); err != nil {
 		return err
 	}
 	c.wait(vm.Match{Machine: 1, Source: holderSource(0), Text: "rests", Since: told})
@@ -122,7 +122,7 @@ func signal(sig syscall.Signal, names ...string) func(*cluster) error {
 	return func(c *cluster) error {
 		var errs []error
 		for _, name := range names {
-			errs = append(errs, c.daemon["vm1 "+name].Signal(sig))
+			errs = append(errs, c.running["vm1 "+name].Signal(sig))
 		}
 		return errors.Join(errs...)
 	}

@@ -62,7 +62,7 @@ func (c *cluster) takesAndGives(machine int) {
 func (c *cluster) stop(machine int, p programs) {
 	c.Helper()
 	c.stopSanlock(machine)
-	if !c.ends(machine, "wdmd", p == debian, c.daemon[fmt.Sprintf("vm%d wdmd", machine)].Signal(syscall.SIGTERM)) {
+	if !c.ends(machine, "wdmd", p == debian, c.running[fmt.Sprintf("vm%d wdmd", machine)].Signal(syscall.SIGTERM)) {
 		return
 	}
 	state, _, err := c.rig.Machine(machine).Run(c.ctx, "cat /sys/class/watchdog/watchdog0/state")
@@ -84,7 +84,7 @@ func (c *cluster) ends(machine int, name string, mayReset bool, err error) bool 
 	if err != nil {
 		c.Fatal(err)
 	}
-	code, err := c.daemon[fmt.Sprintf("vm%d %s", machine, name)].Wait(c.ctx)
+	code, err := c.running[fmt.Sprintf("vm%d %s", machine, name)].Wait(c.ctx)
 	if err != nil && mayReset && len(c.rig.Machine(machine).Resets()) != 0 {
 		return false // unharmed tells
 	}
